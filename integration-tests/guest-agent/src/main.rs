@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Process 1 of the test guests and the wire format it speaks.
+
+fn main() {}

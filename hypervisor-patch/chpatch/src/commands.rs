@@ -151,33 +151,32 @@ pub fn check(folder: &Path, root: &Path, wanted: Option<&str>) -> Result<Report,
                 count(files.len(), "file")
             )]))
         }
-        Err(error @ Error::UnknownTree { .. }) => {
-            match applied_by_other_means(&tree, &series, wanted)? {
-                Some(base) => Ok(Report::good(vec![format!(
-                    "series is in the tree (base {}), though not by chpatch apply",
-                    base.name
-                )])),
-                None => {
-                    let mut report =
-                        Report::bad(vec!["tree fits no base of the series".to_owned()]);
-                    for base in plan::candidates(&series, wanted)? {
-                        let files = plan::read_touched(&tree, base)?;
-                        let differences = plan::differences(base, &files);
-                        report.lines.push(format!(
-                            "{}: {} of {}:",
-                            base.name,
-                            count(differences.len(), "difference"),
-                            count(files.len(), "file")
-                        ));
-                        report
-                            .lines
-                            .extend(differences.iter().map(|one| format!("  {one}")));
-                    }
-                    report.lines.push(error.to_string());
-                    Ok(report)
+        Err(Error::UnknownTree { .. }) => match applied_by_other_means(&tree, &series, wanted)? {
+            Some(base) => Ok(Report::good(vec![format!(
+                "series is in the tree (base {}), though not by chpatch apply",
+                base.name
+            )])),
+            None => {
+                let mut report = Report::bad(vec!["tree fits no base of the series".to_owned()]);
+                for base in plan::candidates(&series, wanted)? {
+                    let files = plan::read_touched(&tree, base)?;
+                    let differences = plan::differences(base, &files);
+                    report.lines.push(format!(
+                        "{}: {} of {}:",
+                        base.name,
+                        count(differences.len(), "difference"),
+                        count(files.len(), "file")
+                    ));
+                    report
+                        .lines
+                        .extend(differences.iter().map(|one| format!("  {one}")));
                 }
+                report
+                    .lines
+                    .push("take a clean checkout of a base, or put these files back".to_owned());
+                Ok(report)
             }
-        }
+        },
         Err(error) => Err(error),
     }
 }

@@ -77,10 +77,8 @@ impl Tree {
     /// [`Error::Busy`] if another one is at work.
     pub fn lock(&self) -> Result<File, Error> {
         let io = |error| Error::io(format!("lock {}", self.root.display()))(error);
-        let folder = self.dir.try_clone().map_err(io)?.into_std_file();
-        // A clone shares its open file description, and with it the lock; a
-        // fresh one is this process's own.
-        let folder = Dir::reopen_dir(&folder).map_err(io)?.into_std_file();
+        // A lock needs a descriptor that is open for reading; the capability's is not.
+        let folder = self.dir.open(".").map_err(io)?.into_std();
         match folder.try_lock() {
             Ok(()) => Ok(folder),
             Err(TryLockError::WouldBlock) => Err(Error::Busy {

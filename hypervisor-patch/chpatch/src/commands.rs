@@ -44,10 +44,7 @@ impl Report {
 pub fn list(folder: &Path) -> Result<Report, Error> {
     let series = store::load(folder)?;
     if series.bases.is_empty() {
-        return Ok(Report::good(vec![format!(
-            "no series in {} yet; `chpatch record` makes one",
-            folder.display()
-        )]));
+        return Ok(Report::good(vec![none_yet(folder)]));
     }
     let mut report = Report::default();
     for base in series.bases.values() {
@@ -73,6 +70,14 @@ pub fn list(folder: &Path) -> Result<Report, Error> {
         }
     }
     Ok(report)
+}
+
+fn none_yet(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    format!(
+        "no series in {} yet; `chpatch record` makes one",
+        folder.display()
+    )
 }
 
 fn count(number: usize, of: &str) -> String {
@@ -135,10 +140,7 @@ pub fn check(folder: &Path, root: &Path, wanted: Option<&str>) -> Result<Report,
         return check_journal(&tree, &journal);
     }
     if series.bases.is_empty() {
-        return Ok(Report::bad(vec![format!(
-            "no series in {} yet; `chpatch record` makes one",
-            folder.display()
-        )]));
+        return Ok(Report::bad(vec![none_yet(folder)]));
     }
     match plan::find_base(&tree, &series, wanted, head(root)) {
         Ok((base, files)) => {

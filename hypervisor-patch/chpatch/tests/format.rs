@@ -50,7 +50,7 @@ fn fields(table: &impl serde::Serialize) -> Vec<String> {
         }
     }
     let mut found = Vec::new();
-    walk(&serde_json::to_value(table).unwrap(), "", &mut found);
+    walk(&serde_json::to_value(table).expect("JSON"), "", &mut found);
     found.sort();
     found.dedup();
     found
@@ -181,7 +181,7 @@ fn what_does_not_belong_to_a_series_is_refused() {
                     &step(series, 2).join("lines/src/device.rs"),
                     "+ours 10\n",
                     "-line 10\n+ours 10\n",
-                )
+                );
             },
             &["lines/src/device.rs", "line 2"],
         ),
@@ -191,7 +191,7 @@ fn what_does_not_belong_to_a_series_is_refused() {
                     &step(series, 3).join("files/src/rewritten.rs"),
                     "text 1\n",
                     "text one\n",
-                )
+                );
             },
             &["files/src/rewritten.rs", "chpatch record"],
         ),
@@ -201,7 +201,7 @@ fn what_does_not_belong_to_a_series_is_refused() {
                     &step(series, 3).join("step.toml"),
                     "path = \"src/device.rs\"",
                     "path = \"../device.rs\"",
-                )
+                );
             },
             &["step.toml", "../device.rs"],
         ),
@@ -211,7 +211,7 @@ fn what_does_not_belong_to_a_series_is_refused() {
                     &step(series, 2).join("step.toml"),
                     "\"20\",",
                     "\"20\", \"30\",",
-                )
+                );
             },
             &["src/device.rs", "3 ranges, but new lines for 2"],
         ),
@@ -225,7 +225,7 @@ fn what_does_not_belong_to_a_series_is_refused() {
                     &series.join("v1.0/base.toml"),
                     "name = \"v1.0\"",
                     "name = \"v1.1\"",
-                )
+                );
             },
             &["v1.0/base.toml", "v1.1"],
         ),

@@ -58,15 +58,15 @@ fn files() -> impl Strategy<Value = Files> {
 }
 
 fn replace_files(top: &Path, files: &Files) {
-    for entry in fs::read_dir(top).unwrap() {
-        let entry = entry.unwrap();
+    for entry in fs::read_dir(top).expect("a folder") {
+        let entry = entry.expect("an entry");
         if entry.file_name() == ".git" {
             continue;
         }
-        if entry.file_type().unwrap().is_dir() {
-            fs::remove_dir_all(entry.path()).unwrap();
+        if entry.file_type().expect("a type").is_dir() {
+            fs::remove_dir_all(entry.path()).expect("remove");
         } else {
-            fs::remove_file(entry.path()).unwrap();
+            fs::remove_file(entry.path()).expect("remove");
         }
     }
     for (name, (executable, content)) in files {
@@ -84,10 +84,10 @@ fn only_files(top: &Path) -> Vec<(String, Option<Vec<u8>>, bool)> {
 }
 
 fn round_trip(base: &Files, steps: &[Files]) {
-    let scratch = TempDir::new().unwrap();
+    let scratch = TempDir::new().expect("a scratch folder");
     let series = scratch.path().join("series");
     let work = scratch.path().join("work");
-    fs::create_dir(&work).unwrap();
+    fs::create_dir(&work).expect("a folder");
     replace_files(&work, base);
     init(&work);
     commit(&work, "base\n");
@@ -105,14 +105,14 @@ fn round_trip(base: &Files, steps: &[Files]) {
         made += 1;
     }
     if made == 0 {
-        let error = commands::record(&series, &work, "base", None).unwrap_err();
+        let error = commands::record(&series, &work, "base", None).expect_err("nothing to record");
         assert!(error.to_string().contains("no commits"), "{error}");
         return;
     }
-    commands::record(&series, &work, "base", None).unwrap();
+    commands::record(&series, &work, "base", None).expect("record");
 
     let tree = scratch.path().join("tree");
-    fs::create_dir(&tree).unwrap();
+    fs::create_dir(&tree).expect("a folder");
     replace_files(&tree, base);
     let before = snapshot(&tree);
     let options = ApplyOptions {
@@ -123,9 +123,9 @@ fn round_trip(base: &Files, steps: &[Files]) {
         // The steps undo each other: the series is in every such tree.
         return;
     }
-    commands::apply(&series, &tree, options, &mut |_| Ok(())).unwrap();
+    commands::apply(&series, &tree, options, &mut |_| Ok(())).expect("apply");
     assert_eq!(only_files(&tree), only_files(&work));
-    revert(&tree).unwrap();
+    revert(&tree).expect("revert");
     assert_eq!(snapshot(&tree), before);
 
     let expected = history(&work, "base");
@@ -134,10 +134,10 @@ fn round_trip(base: &Files, steps: &[Files]) {
         commit: true,
         ..options
     };
-    commands::apply(&series, &work, options, &mut |_| Ok(())).unwrap();
+    commands::apply(&series, &work, options, &mut |_| Ok(())).expect("apply");
     assert_eq!(history(&work, "base"), expected);
     assert_eq!(git(&work, &["status", "--porcelain"]), "");
-    revert(&work).unwrap();
+    revert(&work).expect("revert");
     assert_eq!(history(&work, "base"), []);
     assert_eq!(only_files(&work), only_files(&tree));
 }

@@ -47,6 +47,18 @@ impl Found {
     }
 }
 
+/// Keeps every other chpatch out of a tree while it lives.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process forked meanwhile, on its way to
+        // becoming a git, still has the descriptor. Nothing is lost if it fails.
+        let _ = self.0.unlock();
+    }
+}
+
 impl Tree {
     /// Opens the tree at `root`.
     ///
@@ -75,12 +87,12 @@ impl Tree {
     ///
     /// # Errors
     /// [`Error::Busy`] if another one is at work.
-    pub fn lock(&self) -> Result<File, Error> {
+    pub fn lock(&self) -> Result<Lock, Error> {
         let io = |error| Error::io(format!("lock {}", self.root.display()))(error);
         // A lock needs a descriptor that is open for reading; the capability's is not.
         let folder = self.dir.open(".").map_err(io)?.into_std();
         match folder.try_lock() {
-            Ok(()) => Ok(folder),
+            Ok(()) => Ok(Lock(folder)),
             Err(TryLockError::WouldBlock) => Err(Error::Busy {
                 tree: self.root.clone(),
             }),
@@ -255,5 +267,22 @@ fn unfit(file: &str, kind: FileType, wanted: &str) -> Error {
     Error::Unfit {
         file: file.to_owned(),
         fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_guard_though_another_process_has_the_descriptor() {
+        let scratch = tempfile::tempdir().unwrap();
+        let tree = Tree::open(scratch.path()).unwrap();
+        let lock = tree.lock().unwrap();
+        let inherited = lock.0.try_clone().unwrap();
+        assert!(matches!(tree.lock(), Err(Error::Busy { .. })));
+        drop(lock);
+        tree.lock().unwrap();
+        drop(inherited);
     }
 }

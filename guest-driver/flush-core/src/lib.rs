@@ -19,6 +19,10 @@ mod counters;
 mod error;
 mod flush;
 mod lifecycle;
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(test)]
+mod mutations;
 mod platform;
 mod request;
 mod state;

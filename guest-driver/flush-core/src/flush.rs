@@ -8,7 +8,7 @@ use core::array;
 use crate::counters::Counters;
 use crate::error::{Cause, Error};
 #[cfg(test)]
-use crate::platform::Cookie;
+use crate::mutation;
 use crate::platform::{Bios, Event, Lock, Platform, Refusal, Ticks, Used, WaitQueue};
 use crate::request::Request;
 use crate::state::{Device, Phase, Slot, SlotId, State};
@@ -63,7 +63,7 @@ enum Seat {
 #[derive(Debug)]
 pub struct FlushCore<P: Platform, const N: usize> {
     pub(crate) platform: P,
-    requests: [Request; N],
+    pub(crate) requests: [Request; N],
     state: P::Lock<Shared<P, N>>,
 }
 
@@ -177,7 +177,7 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
     /// Enters the core and joins the next generation, which goes out if nothing is in flight.
     /// `add` is called once, with the slot, when there is one. After an error the caller
     /// has left, else it leaves by itself.
-    fn join(&self, mut add: impl FnMut(&mut Slot<P::Bios>)) -> Result<SlotId, Error> {
+    pub(crate) fn join(&self, mut add: impl FnMut(&mut Slot<P::Bios>)) -> Result<SlotId, Error> {
         let mut seat = self.run(|state| {
             state.users = state.users.wrapping_add(1);
             let seat = self.sit(state, &mut add);
@@ -241,6 +241,8 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
         else {
             return;
         };
+        #[cfg(test)]
+        mutation::allocate();
         request.prepare();
         match self.platform.publish(request, cookie) {
             Ok(()) => {}
@@ -335,7 +337,11 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
     }
 
     /// A task takes its result, if there is one, and leaves.
-    fn collect(&self, state: &mut Shared<P, N>, id: SlotId) -> Option<Result<(), Error>> {
+    pub(crate) fn collect(
+        &self,
+        state: &mut Shared<P, N>,
+        id: SlotId,
+    ) -> Option<Result<(), Error>> {
         let slot = state.slots.get_mut(id.0)?;
         let result = slot.result?;
         slot.tasks = slot.tasks.wrapping_sub(1);
@@ -402,26 +408,5 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
             self.platform.wake(WaitQueue::FreeSlot);
         }
         self.platform.wake(WaitQueue::Drain);
-    }
-
-    /// Whether a cookie's request may be written by the host.
-    #[cfg(test)]
-    pub(crate) fn is_hosts(&self, cookie: Cookie) -> bool {
-        self.locked(|state| {
-            state
-                .slots
-                .iter()
-                .any(|slot| slot.cookie == cookie && slot.phase.is_hosts())
-        })
-    }
-
-    /// The request that lies at an address.
-    #[cfg(all(test, loom))]
-    pub(crate) fn request_at(&self, address: usize) -> &Request {
-        let found = self
-            .requests
-            .iter()
-            .find(|request| core::ptr::from_ref(*request).addr() == address);
-        found.expect("no request lies there")
     }
 }

@@ -35,3 +35,13 @@ pub(crate) fn active(name: &str) -> bool {
         .as_deref()
         == Some(name)
 }
+
+/// Allocates, if that is the fault.
+#[cfg(test)]
+pub(crate) fn allocate() {
+    use std::boxed::Box;
+
+    if mutant!("flush-allocates") {
+        drop(Box::new(0_usize));
+    }
+}

@@ -2,6 +2,8 @@
 
 //! Group commit: durability (5), each waiter ends once (3).
 
+use std::array;
+
 use loom::thread;
 
 use super::world::{Bio, answer, live, serve, write_and_flush};
@@ -12,7 +14,7 @@ use crate::Error;
 fn a_flush_covers_what_was_written_before_it() {
     check(|| {
         let core = live::<2>(0);
-        let tasks: [_; 2] = core::array::from_fn(|_| {
+        let tasks: [_; 2] = array::from_fn(|_| {
             let core = core.clone();
             thread::spawn(move || {
                 assert_eq!(write_and_flush(&core), Ok(()));
@@ -32,7 +34,7 @@ fn a_flush_covers_what_was_written_before_it() {
 fn three_flushes_share_host_flushes() {
     check_within(1, || {
         let core = live::<2>(0);
-        let tasks: [_; 3] = core::array::from_fn(|_| {
+        let tasks: [_; 3] = array::from_fn(|_| {
             let core = core.clone();
             thread::spawn(move || {
                 assert_eq!(write_and_flush(&core), Ok(()));
@@ -53,7 +55,7 @@ fn three_flushes_share_host_flushes() {
 fn a_waiter_for_a_free_slot_is_woken() {
     check_within(2, || {
         let core = live::<1>(0);
-        let tasks: [_; 2] = core::array::from_fn(|_| {
+        let tasks: [_; 2] = array::from_fn(|_| {
             let core = core.clone();
             thread::spawn(move || {
                 assert_eq!(write_and_flush(&core), Ok(()));

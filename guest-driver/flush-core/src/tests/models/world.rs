@@ -8,6 +8,7 @@
 //! after an operation at which loom may switch threads.
 
 use std::collections::VecDeque;
+use std::ptr;
 use std::sync::Mutex as Plain;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::vec::Vec;
@@ -338,7 +339,7 @@ impl Platform for World {
         assert!(ring.driver_ok, "published without a running queue");
         let entry = Entry {
             cookie,
-            address: core::ptr::from_ref(request).addr(),
+            address: ptr::from_ref(request).addr(),
         };
         let reused = ring.held.iter().any(|held| held.address == entry.address);
         assert!(!reused, "published a request that is in the ring");

@@ -68,6 +68,27 @@ const MUTATIONS: &[Mutation] = &[
 #[cfg(not(loom))]
 #[rustfmt::skip]
 const MUTATIONS: &[Mutation] = &[
+    mutation(1, "abandoned-slot-freed", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(2, "unknown-cookie-ignored", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(2, "repeated-cookie-accepted", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(4, "broken-forgets-parked", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(4, "broken-admits", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(4, "failed-kick-ignored", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(4, "broken-queue-ignored", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(5, "joins-flush-in-flight", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(5, "length-ignored", "verdicts::every_length_has_a_verdict", "left: Ok(())"),
+    mutation(5, "status-not-preset", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(6, "publishes-while-draining", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(6, "publishes-while-frozen", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(6, "broken-detaches", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(7, "freeze-does-not-drain", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(7, "thaw-forgets-parked", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(7, "freeze-timeout-stays-draining", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(7, "needs-reset-ignored", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(8, "remove-does-not-look", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(8, "remove-breaks-first", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(8, "remove-is-unbounded", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(9, "flush-allocates", "allocation::the_flush_path_allocates_nothing", "allocations in the flush path"),
 ];
 
 #[test]
@@ -76,7 +97,11 @@ fn every_mutation_is_caught() {
         return;
     }
     let this = env::current_exe().unwrap();
-    let module = if cfg!(loom) { "models" } else { "sequential" };
+    let module = if cfg!(loom) {
+        "tests::models"
+    } else {
+        "tests::sequential"
+    };
     let mut missed = 0;
     for mutation in MUTATIONS {
         let output = Command::new(&this)

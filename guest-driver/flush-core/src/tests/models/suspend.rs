@@ -2,6 +2,8 @@
 
 //! Freeze and thaw (7), no use of the ring outside Live (6).
 
+use std::array;
+
 use loom::sync::Arc;
 use loom::thread;
 
@@ -38,7 +40,7 @@ fn flushes_before_driver_ok_wait_for_it() {
 /// Suspends and resumes while tasks flush.
 fn suspend_under<const TASKS: usize>() {
     let core = live::<2>(0);
-    let flushes: [_; TASKS] = core::array::from_fn(|_| task(&core));
+    let flushes: [_; TASKS] = array::from_fn(|_| task(&core));
     let other = core.clone();
     let suspend = thread::spawn(move || {
         other.freeze(1, 1).unwrap();

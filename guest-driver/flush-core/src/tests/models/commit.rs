@@ -6,13 +6,13 @@ use std::array;
 
 use loom::thread;
 
+use super::check_within;
 use super::world::{Bio, answer, live, serve, write_and_flush};
-use super::{check, check_within};
 use crate::Error;
 
 #[test]
 fn a_flush_covers_what_was_written_before_it() {
-    check(|| {
+    check_within(3, || {
         let core = live::<2>(0);
         let tasks: [_; 2] = array::from_fn(|_| {
             let core = core.clone();
@@ -53,7 +53,7 @@ fn three_flushes_share_host_flushes() {
 
 #[test]
 fn a_waiter_for_a_free_slot_is_woken() {
-    check_within(2, || {
+    check_within(3, || {
         let core = live::<1>(0);
         let tasks: [_; 2] = array::from_fn(|_| {
             let core = core.clone();
@@ -71,7 +71,7 @@ fn a_waiter_for_a_free_slot_is_woken() {
 
 #[test]
 fn each_bio_ends_once() {
-    check(|| {
+    check_within(3, || {
         let core = live::<2>(0);
         let other = core.clone();
         let task = thread::spawn(move || {
@@ -101,7 +101,7 @@ fn only_a_status_of_0_in_4_bytes_is_success() {
         (Some(0xffff_fff4), 4, Error::Host),
     ];
     for (status, len, error) in lies {
-        check(move || {
+        check_within(4, move || {
             // One slot, so that the lie meets the memory of an earlier success.
             let core = live::<1>(0);
             let other = core.clone();

@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::world::{Bio, Core, answer, live, write_and_flush};
-use super::{check, check_within};
+use super::{check_all, check_within};
 use crate::{Cause, Device, Error, Event};
 
 /// Starts a task that flushes once and must fail, or succeed if that is allowed.
@@ -25,7 +25,7 @@ fn task<const N: usize>(
 
 #[test]
 fn an_abandoned_request_stays_the_hosts() {
-    check(|| {
+    check_all(|| {
         let core = live::<1>(0);
         let flush = task(&core, &[Err(Error::Broken)]);
         let taken = core.platform().take(1).unwrap();
@@ -41,7 +41,7 @@ fn an_abandoned_request_stays_the_hosts() {
 
 #[test]
 fn nobody_sleeps_on_a_broken_device() {
-    check_within(2, || {
+    check_within(3, || {
         let core = live::<2>(0);
         let flushes = [
             task(&core, &[Err(Error::Broken)]),
@@ -70,7 +70,7 @@ fn nobody_sleeps_on_a_broken_device() {
 
 #[test]
 fn nobody_waits_for_a_slot_of_a_broken_device() {
-    check_within(2, || {
+    check_within(4, || {
         let core = live::<1>(0);
         let flushes = [
             task(&core, &[Err(Error::Broken)]),
@@ -85,7 +85,7 @@ fn nobody_waits_for_a_slot_of_a_broken_device() {
 
 #[test]
 fn a_failed_kick_fails_everyone() {
-    check(|| {
+    check_all(|| {
         let core = live::<2>(0);
         core.platform().ring().kick_fails = true;
         let flushes = [
@@ -102,7 +102,7 @@ fn a_failed_kick_fails_everyone() {
 
 #[test]
 fn a_queue_found_broken_fails_everyone() {
-    check(|| {
+    check_within(4, || {
         let core = live::<2>(0);
         let flushes = [
             task(&core, &[Err(Error::Broken)]),
@@ -119,7 +119,7 @@ fn a_queue_found_broken_fails_everyone() {
 
 #[test]
 fn an_unknown_cookie_breaks_the_device() {
-    check(|| {
+    check_all(|| {
         let core = live::<2>(0);
         let flush = task(&core, &[Err(Error::Broken)]);
         let taken = core.platform().take(1).unwrap();
@@ -133,7 +133,7 @@ fn an_unknown_cookie_breaks_the_device() {
 
 #[test]
 fn a_repeated_cookie_breaks_the_device() {
-    check(|| {
+    check_within(3, || {
         let core = live::<2>(0);
         let either = &[Ok(()), Err(Error::Broken)];
         let flushes = [task(&core, either), task(&core, either)];

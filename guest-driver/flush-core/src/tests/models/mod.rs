@@ -2,8 +2,9 @@
 
 //! Models of the nine properties for loom, on the code that goes into the module.
 //!
-//! Each file has the models of some properties. Every model explores all interleavings of its
-//! two to four threads within [`PREEMPTIONS`] preemptions, unless it says otherwise.
+//! Each file has the models of some properties. A model explores all interleavings of its two
+//! to four threads: really all with [`check_all`], else all with at most so many preemptions.
+//! `LOOM_MAX_PREEMPTIONS` overrides the bounds.
 
 use std::env;
 
@@ -15,20 +16,20 @@ mod removal;
 mod suspend;
 mod world;
 
-/// Preemptions explored in each execution.
-const PREEMPTIONS: usize = 3;
-
-/// Explores a model.
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    check_within(PREEMPTIONS, model);
+/// Explores a model, whatever it takes.
+fn check_all(model: impl Fn() + Sync + Send + 'static) {
+    explore(None, model);
 }
 
 /// Explores a model within a number of preemptions.
 fn check_within(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    explore(Some(preemptions), model);
+}
+
+fn explore(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    if env::var_os("LOOM_MAX_PREEMPTIONS").is_some() {
-        builder.preemption_bound = Builder::new().preemption_bound;
+    if env::var_os("LOOM_MAX_PREEMPTIONS").is_none() {
+        builder.preemption_bound = preemptions;
     }
     builder.max_branches = 10_000;
     builder.check(model);

@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::world::{Bio, Core, live, serve, write_and_flush};
-use super::{check, check_within};
+use super::{check_all, check_within};
 use crate::{Device, Error};
 
 /// From reset to the memory being freed.
@@ -53,7 +53,7 @@ fn until_entered<const N: usize>(core: &Core<N>) {
 
 #[test]
 fn the_core_is_freed_when_its_last_sleeper_has_left() {
-    check(|| {
+    check_all(|| {
         let core = live::<2>(0);
         let flush = task(&core, &[Err(Error::Gone)]);
         until_entered(&core);
@@ -65,7 +65,7 @@ fn the_core_is_freed_when_its_last_sleeper_has_left() {
 
 #[test]
 fn the_core_is_freed_when_its_last_bio_has_ended() {
-    check(|| {
+    check_all(|| {
         let core = live::<2>(0);
         core.platform().ring().kick_fails = true;
         let other = core.clone();
@@ -113,7 +113,7 @@ fn nobody_sleeps_on_a_device_that_is_gone() {
 
 #[test]
 fn the_last_flush_before_removal_succeeds() {
-    check(|| {
+    check_all(|| {
         let core = live::<2>(0);
         let other = core.clone();
         let remover = thread::spawn(move || {
@@ -132,7 +132,7 @@ fn the_last_flush_before_removal_succeeds() {
 
 #[test]
 fn a_pulled_device_is_broken_before_anyone_waits_for_it() {
-    check(|| {
+    check_all(|| {
         let core = live::<2>(0);
         let flush = task(&core, &[Err(Error::Broken)]);
         let _unanswered = core.platform().take(1).unwrap();
@@ -148,7 +148,7 @@ fn a_pulled_device_is_broken_before_anyone_waits_for_it() {
 
 #[test]
 fn the_last_flush_before_removal_is_bounded() {
-    check(|| {
+    check_all(|| {
         let core = live::<2>(0);
         let other = core.clone();
         let remover = thread::spawn(move || {
@@ -164,7 +164,7 @@ fn the_last_flush_before_removal_is_bounded() {
 
 #[test]
 fn a_watchdog_runs_while_something_is_published() {
-    check(|| {
+    check_within(4, || {
         let core = live::<2>(20);
         let flushes = [
             task(&core, &[Err(Error::TimedOut), Err(Error::Broken)]),

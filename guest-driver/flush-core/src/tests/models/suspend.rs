@@ -7,8 +7,8 @@ use std::array;
 use loom::sync::Arc;
 use loom::thread;
 
+use super::check_within;
 use super::world::{Bio, Core, answer, frozen, live, serve, write_and_flush};
-use super::{check, check_within};
 use crate::{Cause, Device, Error, Event};
 
 /// Starts a task whose flush must succeed.
@@ -22,7 +22,7 @@ fn task<const N: usize>(core: &Arc<Core<N>>) -> thread::JoinHandle<()> {
 
 #[test]
 fn flushes_before_driver_ok_wait_for_it() {
-    check(|| {
+    check_within(4, || {
         let core = frozen::<2>(0);
         core.platform().reset();
         let flush = task(&core);
@@ -60,7 +60,7 @@ fn suspend_under<const TASKS: usize>() {
 
 #[test]
 fn a_suspend_costs_no_flush() {
-    check(suspend_under::<1>);
+    check_within(3, suspend_under::<1>);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_suspend_costs_none_of_two_flushes() {
 
 #[test]
 fn a_bio_parked_by_a_suspend_goes_out_after_it() {
-    check(|| {
+    check_within(3, || {
         let core = live::<2>(0);
         let other = core.clone();
         let submitter = thread::spawn(move || {
@@ -119,7 +119,7 @@ fn a_freeze_that_times_out_lets_everything_go_on() {
 
 #[test]
 fn a_thaw_fits_a_frozen_device_only() {
-    check(|| {
+    check_within(4, || {
         let core = live::<2>(0);
         let flush = task(&core);
         let taken = core.platform().take(1).unwrap();
@@ -143,7 +143,7 @@ fn a_thaw_fits_a_frozen_device_only() {
 
 #[test]
 fn a_freeze_sees_needs_reset() {
-    check(|| {
+    check_within(4, || {
         let core = live::<2>(0);
         let other = core.clone();
         let flush = thread::spawn(move || {

@@ -84,7 +84,8 @@ fn play(flush_timeout: u64, steps: &[Step]) -> Result<(), TestCaseError> {
 #[test]
 fn the_core_does_what_the_reference_does() {
     let config = Config {
-        cases: 4_000,
+        // PROPTEST_CASES asks for more.
+        cases: Config::default().cases.max(2_000),
         failure_persistence: None,
         // A deliberate fault needs to be seen, not to be understood.
         max_shrink_iters: if env::var_os("FLUSH_CORE_MUTATION").is_some() {

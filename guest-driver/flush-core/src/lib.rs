@@ -19,6 +19,8 @@ mod mutation;
 mod counters;
 mod error;
 mod flush;
+mod flush_core;
+mod generation;
 mod lifecycle;
 mod platform;
 mod request;
@@ -29,7 +31,7 @@ mod tests;
 
 pub use counters::Counters;
 pub use error::{Cause, Error};
-pub use flush::FlushCore;
+pub use flush_core::FlushCore;
 pub use platform::{Bios, Cookie, Event, Lock, Platform, Refusal, Ticks, Used, WaitQueue};
 pub use request::{Request, verdict};
 pub use state::Device;

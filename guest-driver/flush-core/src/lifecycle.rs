@@ -3,7 +3,8 @@
 //! The device's life: start, freeze and thaw, failure, removal, reset.
 
 use crate::error::{Cause, Error};
-use crate::flush::{FlushCore, Shared};
+use crate::flush_core::{FlushCore, Shared};
+
 use crate::platform::{Event, Platform, Ticks, WaitQueue};
 use crate::state::{Device, Phase, SlotId};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Process 1 of the test guests and the wire format it speaks.
+//! Process 1 of the test guests.
 
 fn main() {}

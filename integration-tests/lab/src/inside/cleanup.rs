@@ -24,34 +24,44 @@ pub const WORK: &str = "/run/trial";
 /// How long killed processes may take to go away.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// After this time their disks are taken away from them.
+const STUBBORN: Duration = Duration::from_secs(2);
+
 /// Ends what a trial left, and removes what it made.
 pub fn after_trial() -> Result<()> {
-    // What hangs in I/O on a suspended or delayed device ends only when the
-    // device does: let the I/O fail first, kill next, remove last.
-    let _ = run("dmsetup", &["resume", "--noudevsync", "-a"]);
     kill_strangers()?;
     unmount_all()?;
     run("losetup", &["--detach-all"])?;
-    run("dmsetup", &["remove_all", "--force"])?;
+    remove_mappings()?;
     if Path::new(WORK).exists() {
         fs::remove_dir_all(WORK).with_context(|| format!("cannot remove {WORK}"))?;
     }
     Ok(())
 }
 
+/// Makes every mapped device fail its I/O at once and removes those that nobody
+/// holds.
+fn remove_mappings() -> Result<()> {
+    run("dmsetup", &["--noudevsync", "--noudevrules", "remove_all", "--force"]).map(drop)
+}
+
 /// Kills every process of the lab but the first, this one and the kernel's own.
 fn kill_strangers() -> Result<()> {
-    let until = Instant::now() + PATIENCE;
+    let begun = Instant::now();
     loop {
         let strangers = strangers()?;
         if strangers.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= until {
+        if begun.elapsed() > PATIENCE {
             bail!("processes {strangers:?} do not die");
         }
         for pid in strangers {
             let _ = kill(pid, Signal::SIGKILL);
+        }
+        if begun.elapsed() > STUBBORN {
+            // A killed process stays while its I/O does.
+            remove_mappings()?;
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -13,11 +13,17 @@ use std::process::{ExitCode, id};
 mod cleanup;
 mod command;
 pub mod context;
+pub mod disk;
+pub mod events;
+pub mod guest;
 mod init;
+pub mod machine;
 mod mounts;
+mod process;
 mod records;
 mod runner;
 mod trial;
+pub mod wait;
 
 /// `lab inside`: process 1 after the root image was entered.
 /// `lab inside runner`: works through the job.

@@ -42,7 +42,11 @@ pub fn after_trial() -> Result<()> {
 /// Makes every mapped device fail its I/O at once and removes those that nobody
 /// holds.
 fn remove_mappings() -> Result<()> {
-    run("dmsetup", &["--noudevsync", "--noudevrules", "remove_all", "--force"]).map(drop)
+    run(
+        "dmsetup",
+        &["--noudevsync", "--noudevrules", "remove_all", "--force"],
+    )
+    .map(drop)
 }
 
 /// Kills every process of the lab but the first, this one and the kernel's own.
@@ -76,7 +80,11 @@ fn strangers() -> Result<Vec<Pid>> {
         };
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         // "pid (name) state parent …"; kernel threads are process 2 and its children.
-        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let mut fields = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace();
         let (state, parent) = (fields.next(), fields.next());
         let of_kernel = pid == 2 || parent == Some("2");
         let ours = pid == 1 || u32::try_from(pid) == Ok(id());

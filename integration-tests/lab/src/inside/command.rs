@@ -23,7 +23,10 @@ pub fn ask(program: &str, arguments: &[&str]) -> Result<Answer> {
         .with_context(|| format!("cannot run {program}"))?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok(Answer { code: output.status.code().unwrap_or(-1), text })
+    Ok(Answer {
+        code: output.status.code().unwrap_or(-1),
+        text,
+    })
 }
 
 /// Runs a tool that must succeed; returns what it printed.
@@ -31,7 +34,11 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let answer = ask(program, arguments)?;
     if answer.code != 0 {
         let line = arguments.join(" ");
-        bail!("`{program} {line}` ended with code {}: {}", answer.code, answer.text.trim());
+        bail!(
+            "`{program} {line}` ended with code {}: {}",
+            answer.code,
+            answer.text.trim()
+        );
     }
     Ok(answer.text)
 }

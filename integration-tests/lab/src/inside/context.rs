@@ -58,7 +58,13 @@ impl Context {
         };
         Said::VmmVersion(maker.version()?).say();
         let scratch = Scratch::open()?;
-        Ok(Self { emulated, maker, processes: Rc::default(), scratch, trial })
+        Ok(Self {
+            emulated,
+            maker,
+            processes: Rc::default(),
+            scratch,
+            trial,
+        })
     }
 
     /// Says that the trial has come to a new step.

@@ -35,7 +35,11 @@ pub fn read(log: &Path) -> Result<Vec<Event>> {
     let text = text.with_context(|| format!("cannot read {}", log.display()))?;
     let objects = Deserializer::from_str(&text).into_iter::<Value>();
     let text_of = |object: &Value, name| {
-        object.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        object
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     let events = objects.map_while(Result::ok).map(|object| Event {
         event: text_of(&object, "event"),

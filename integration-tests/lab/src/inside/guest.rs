@@ -58,7 +58,14 @@ impl Guest {
         let log = Path::new(LOGS).join("guest.log");
         let log = File::options().create(true).append(true).open(log)?;
         let unwell = Vec::new();
-        let mut guest = Self { client, log, machine, maker, processes, unwell };
+        let mut guest = Self {
+            client,
+            log,
+            machine,
+            maker,
+            processes,
+            unwell,
+        };
         let ready = guest.client.wait_ready(BOOT);
         guest.note_heard()?;
         ready.context("the guest's agent does not answer")?;
@@ -113,13 +120,20 @@ impl Guest {
 
     /// Makes a filesystem; returns mkfs's exit code.
     pub fn mkfs(&mut self, fs: Filesystem, device: &str) -> Result<i32> {
-        let step = Step::Mkfs { fs, device: device.to_owned(), options: Vec::new() };
+        let step = Step::Mkfs {
+            fs,
+            device: device.to_owned(),
+            options: Vec::new(),
+        };
         self.tool(step).map(|result| code(&result))
     }
 
     /// Checks a filesystem; returns the checker's exit code, 0 for clean.
     pub fn fsck(&mut self, fs: Filesystem, device: &str) -> Result<i32> {
-        let step = Step::Fsck { fs, device: device.to_owned() };
+        let step = Step::Fsck {
+            fs,
+            device: device.to_owned(),
+        };
         let result = self.tool(step)?;
         writeln!(self.log, "fsck: {}", result.output)?;
         Ok(code(&result))
@@ -138,30 +152,46 @@ impl Guest {
 
     /// Unmounts a filesystem.
     pub fn umount(&mut self, path: &str) -> Result<()> {
-        self.done(Step::Umount { path: path.to_owned() })
+        self.done(Step::Umount {
+            path: path.to_owned(),
+        })
     }
 
     /// Starts a load.
     pub fn load_start(&mut self, name: &str, spec: LoadSpec) -> Result<()> {
-        self.done(Step::LoadStart { name: name.to_owned(), spec })
+        self.done(Step::LoadStart {
+            name: name.to_owned(),
+            spec,
+        })
     }
 
     /// A load's counters as they are now.
     pub fn load_status(&mut self, name: &str) -> Result<LoadReport> {
-        self.load(Step::LoadStatus { name: name.to_owned() }, SHORT)
+        self.load(
+            Step::LoadStatus {
+                name: name.to_owned(),
+            },
+            SHORT,
+        )
     }
 
     /// Lets a load finish its steps, and returns its counters.
     pub fn load_stop(&mut self, name: &str, within: Duration) -> Result<LoadReport> {
         let timeout_ms = u64::try_from(within.as_millis())?;
-        let step = Step::LoadStop { name: name.to_owned(), timeout_ms };
+        let step = Step::LoadStop {
+            name: name.to_owned(),
+            timeout_ms,
+        };
         self.load(step, within + SHORT)
     }
 
     /// Waits for a load's own end.
     pub fn load_wait(&mut self, name: &str, within: Duration) -> Result<LoadReport> {
         let timeout_ms = u64::try_from(within.as_millis())?;
-        let step = Step::LoadWait { name: name.to_owned(), timeout_ms };
+        let step = Step::LoadWait {
+            name: name.to_owned(),
+            timeout_ms,
+        };
         self.load(step, within + SHORT)
     }
 
@@ -175,10 +205,14 @@ impl Guest {
     /// Waits until a load has done `more` further syncs.
     pub fn load_goes_on(&mut self, name: &str, more: u64, within: Duration) -> Result<()> {
         let from = self.load_status(name)?.fsyncs;
-        wait::until(&format!("{more} more syncs of the load `{name}`"), within, || {
-            let now = self.load_status(name)?;
-            Ok((now.fsyncs >= from + more).then_some(()))
-        })
+        wait::until(
+            &format!("{more} more syncs of the load `{name}`"),
+            within,
+            || {
+                let now = self.load_status(name)?;
+                Ok((now.fsyncs >= from + more).then_some(()))
+            },
+        )
     }
 
     /// The machine's management interface.
@@ -251,7 +285,10 @@ impl Guest {
     pub fn power_off(mut self) -> Result<()> {
         self.is_well()?;
         self.order(Step::Poweroff, SHORT)?;
-        let code = self.machine.wait(SHORT).context("after the guest's power-off")?;
+        let code = self
+            .machine
+            .wait(SHORT)
+            .context("after the guest's power-off")?;
         if code != 0 {
             bail!("the VMM ended with code {code} after the guest's power-off");
         }
@@ -265,7 +302,12 @@ impl Guest {
                 Heard::Text(text) => format!("text: {text}"),
                 Heard::Hello(hello) => format!("hello: {hello:?}"),
                 Heard::Lost(what) => format!("lost: {what}"),
-                Heard::Event(Event::LoadError { name, thread, message, .. }) => {
+                Heard::Event(Event::LoadError {
+                    name,
+                    thread,
+                    message,
+                    ..
+                }) => {
                     format!("load {name}, thread {thread}: {message}")
                 }
                 Heard::Event(event) => format!("event: {event:?}"),

@@ -54,7 +54,10 @@ fn work() -> Result<()> {
     mounts::system().context("cannot mount the system's filesystems")?;
     for module in MODULES {
         // One that is missing shows later, by name, at what needs it.
-        let _ = Command::new("/sbin/modprobe").arg("-q").arg(module).status();
+        let _ = Command::new("/sbin/modprobe")
+            .arg("-q")
+            .arg(module)
+            .status();
     }
     let runner = Command::new(format!("{SHARE}/bin/lab"))
         .args(["inside", "runner"])

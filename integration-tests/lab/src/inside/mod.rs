@@ -11,7 +11,7 @@ use std::env;
 use std::process::{ExitCode, id};
 
 mod cleanup;
-mod command;
+pub mod command;
 pub mod context;
 pub mod disk;
 pub mod events;

@@ -35,7 +35,11 @@ impl Process {
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        Ok(Self { child, log, name: name.to_owned() })
+        Ok(Self {
+            child,
+            log,
+            name: name.to_owned(),
+        })
     }
 
     /// Its exit status, if it has ended.
@@ -54,7 +58,9 @@ impl Process {
     /// Kills it (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
         if self.ended()?.is_none() {
-            self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
+            self.child
+                .kill()
+                .with_context(|| format!("cannot kill {}", self.name))?;
             self.wait(PATIENCE)?;
         }
         Ok(())

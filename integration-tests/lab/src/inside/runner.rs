@@ -51,14 +51,20 @@ pub fn job() -> Result<Job> {
 fn work(port: &mut Port) -> Result<()> {
     let job = job()?;
     let kernel = uname()?.release().to_string_lossy().into_owned();
-    port.write(&Record::Booted { kernel, uptime_ms: uptime_ms() })?;
+    port.write(&Record::Booted {
+        kernel,
+        uptime_ms: uptime_ms(),
+    })?;
     match job.work {
         Work::Exec { command } => exec(port, &command),
         Work::Trials { trials } => {
             for (index, trial) in trials.into_iter().enumerate() {
                 port.write(&Record::Started { trial: index })?;
                 let result = one_trial(port, index, trial)?;
-                port.write(&Record::Finished { result, trial: index })?;
+                port.write(&Record::Finished {
+                    result,
+                    trial: index,
+                })?;
             }
             Ok(())
         }
@@ -68,7 +74,10 @@ fn work(port: &mut Port) -> Result<()> {
 fn uptime_ms() -> u64 {
     let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
     let first = text.split(' ').next().unwrap_or_default();
-    first.replace('.', "").parse::<u64>().map_or(0, |hundredths| hundredths * 10)
+    first
+        .replace('.', "")
+        .parse::<u64>()
+        .map_or(0, |hundredths| hundredths * 10)
 }
 
 /// Runs one command and passes on what it prints as it prints it.
@@ -104,7 +113,9 @@ fn exec(port: &mut Port, command: &[String]) -> Result<()> {
 }
 
 fn code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 fn pump(mut pipe: impl Read + Send + 'static, error: bool, send: Sender<(bool, String)>) {
@@ -126,13 +137,17 @@ fn one_trial(port: &mut Port, index: usize, trial: Trial) -> Result<TrialResult>
         duration_ms: 0,
         logs: Vec::new(),
         measurements: Default::default(),
-        outcome: Outcome::Failed { reason: "the trial's process said nothing".to_owned() },
+        outcome: Outcome::Failed {
+            reason: "the trial's process said nothing".to_owned(),
+        },
         trial,
         vmm_version: None,
     };
     let Some(scenario) = scenarios::find(&result.trial.scenario) else {
         let name = &result.trial.scenario;
-        result.outcome = Outcome::Failed { reason: format!("no scenario is named `{name}`") };
+        result.outcome = Outcome::Failed {
+            reason: format!("no scenario is named `{name}`"),
+        };
         return Ok(result);
     };
 

@@ -50,17 +50,26 @@ pub fn run(index: Option<&str>) -> ExitCode {
     let ended = match catch_unwind(AssertUnwindSafe(|| one(index))) {
         Ok(Ok(())) => Outcome::Passed,
         Ok(Err(error)) => match error.downcast_ref::<Missing>() {
-            Some(missing) => Outcome::Skipped { reason: missing.to_string() },
-            None => Outcome::Failed { reason: format!("{error:#}") },
+            Some(missing) => Outcome::Skipped {
+                reason: missing.to_string(),
+            },
+            None => Outcome::Failed {
+                reason: format!("{error:#}"),
+            },
         },
-        Err(cause) => Outcome::Failed { reason: format!("panic: {}", text_of(cause.as_ref())) },
+        Err(cause) => Outcome::Failed {
+            reason: format!("panic: {}", text_of(cause.as_ref())),
+        },
     };
     Said::Ended(ended).say();
     ExitCode::SUCCESS
 }
 
 fn one(index: Option<&str>) -> Result<()> {
-    let index: usize = index.unwrap_or_default().parse().context("no trial number")?;
+    let index: usize = index
+        .unwrap_or_default()
+        .parse()
+        .context("no trial number")?;
     let job = runner::job()?;
     let trial = match job.work {
         crate::job::Work::Trials { trials } => trials.into_iter().nth(index),

@@ -40,7 +40,11 @@ impl HostFs {
             Self::Ext4NoJournal => &["-q", "-F", "-E", "nodiscard", "-O", "^has_journal", device],
             Self::Xfs => &["-q", "-f", "-K", device],
         };
-        let tool = if self == Self::Xfs { "mkfs.xfs" } else { "mkfs.ext4" };
+        let tool = if self == Self::Xfs {
+            "mkfs.xfs"
+        } else {
+            "mkfs.ext4"
+        };
         run(tool, arguments).map(drop)
     }
 }
@@ -73,7 +77,8 @@ impl Backing {
         let mut file = File::create(&path)?;
         let zeros = vec![0; 1 << 20];
         for _ in 0..bytes.div_ceil(1 << 20) {
-            file.write_all(&zeros).with_context(|| format!("cannot fill {}", path.display()))?;
+            file.write_all(&zeros)
+                .with_context(|| format!("cannot fill {}", path.display()))?;
         }
         file.set_len(bytes)?;
         file.sync_all()?;
@@ -95,21 +100,29 @@ impl Backing {
         self.mapping.set(table)
     }
 
-    /// Where it is mounted.
-    pub fn path(&self) -> &Path {
-        &self.at
+    /// The device it is made on.
+    pub fn device(&self) -> PathBuf {
+        self.mapping.path()
     }
 
     /// True if the filesystem has turned itself read-only after an error.
     pub fn is_read_only(&self) -> Result<bool> {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let at = self.at.display().to_string();
-        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&at));
-        let options = line.and_then(|line| line.split(' ').nth(3)).unwrap_or_default();
-        let said = options.split(',').any(|option| option == "ro" || option == "emergency_ro");
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some(&at));
+        let options = line
+            .and_then(|line| line.split(' ').nth(3))
+            .unwrap_or_default();
+        let said = options
+            .split(',')
+            .any(|option| option == "ro" || option == "emergency_ro");
         // ext4 without a journal, and XFS after a shutdown, refuse without saying "ro".
         let probe = self.at.join(".probe");
-        let refused = File::create(&probe).and_then(|file| file.sync_all()).is_err();
+        let refused = File::create(&probe)
+            .and_then(|file| file.sync_all())
+            .is_err();
         let _ = fs::remove_file(&probe);
         Ok(said || refused)
     }
@@ -138,12 +151,18 @@ impl ReadOnly {
         if in_use {
             let copy = image.with_extension("copy");
             let names = [image, &copy].map(|path| path.display().to_string());
-            run("cp", &["--sparse=always", "--reflink=auto", &names[0], &names[1]])?;
+            run(
+                "cp",
+                &["--sparse=always", "--reflink=auto", &names[0], &names[1]],
+            )?;
             run("mount", &["-o", "loop", &names[1], &target])?;
             // The loop device holds it as long as it is needed.
             fs::remove_file(&copy)?;
         } else {
-            run("mount", &["-o", "loop,ro", &image.display().to_string(), &target])?;
+            run(
+                "mount",
+                &["-o", "loop,ro", &image.display().to_string(), &target],
+            )?;
         }
         Ok(Self { at })
     }

@@ -30,7 +30,10 @@ pub struct Mapping {
 impl Mapping {
     /// Maps `piece` as `/dev/mapper/<name>`.
     pub fn new(name: &str, piece: Piece, table: Table) -> Result<Self> {
-        let mapping = Self { name: name.to_owned(), piece };
+        let mapping = Self {
+            name: name.to_owned(),
+            piece,
+        };
         let table = mapping.line(table);
         dmsetup(&["create", name, "--table", &table])?;
         Ok(mapping)
@@ -51,7 +54,11 @@ impl Mapping {
     }
 
     fn line(&self, table: Table) -> String {
-        let Piece { device, start, sectors } = &self.piece;
+        let Piece {
+            device,
+            start,
+            sectors,
+        } = &self.piece;
         let device = device.display();
         match table {
             Table::Plain => format!("0 {sectors} linear {device} {start}"),
@@ -71,7 +78,10 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // Held-back I/O would keep it busy.
         let _ = self.set(Table::Plain);
-        let _ = ask("dmsetup", &["remove", "--retry", "--noudevsync", &self.name]);
+        let _ = ask(
+            "dmsetup",
+            &["remove", "--retry", "--noudevsync", &self.name],
+        );
     }
 }
 

@@ -35,8 +35,8 @@ impl OnDisk {
                 bail!("{path} has a hole or an unwritten part at block {end}");
             }
             end = extent.logical + extent.count;
-            let [at, count, from] =
-                [extent.logical, extent.count, extent.physical].map(|blocks| blocks * BLOCK / SECTOR);
+            let [at, count, from] = [extent.logical, extent.count, extent.physical]
+                .map(|blocks| blocks * BLOCK / SECTOR);
             lines.push(format!("{at} {count} linear {} {from}", device.display()));
         }
         if lines.is_empty() {
@@ -45,7 +45,9 @@ impl OnDisk {
         let table = Path::new("/run/trial").join(format!("{name}.table"));
         std::fs::write(&table, lines.join("\n"))?;
         dmsetup(&["create", name, "--readonly", &table.display().to_string()])?;
-        Ok(Self { name: name.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+        })
     }
 
     /// The block device.
@@ -65,10 +67,13 @@ impl OnDisk {
             if count == 0 {
                 return Ok(differing);
             }
-            let there = read_full(&mut disk, &mut other[..count]).context("cannot read the disk")?;
+            let there =
+                read_full(&mut disk, &mut other[..count]).context("cannot read the disk")?;
             let block = usize::try_from(BLOCK)?;
             let pairs = one[..count].chunks(block).zip(other[..there].chunks(block));
-            differing += pairs.map(|(one, other)| u64::from(one != other)).sum::<u64>();
+            differing += pairs
+                .map(|(one, other)| u64::from(one != other))
+                .sum::<u64>();
         }
     }
 }
@@ -86,7 +91,10 @@ fn read_full(file: &mut File, buffer: &mut [u8]) -> Result<usize> {
 
 impl Drop for OnDisk {
     fn drop(&mut self) {
-        let _ = ask("dmsetup", &["remove", "--retry", "--noudevsync", &self.name]);
+        let _ = ask(
+            "dmsetup",
+            &["remove", "--retry", "--noudevsync", &self.name],
+        );
     }
 }
 
@@ -108,7 +116,12 @@ impl Extent {
         let physical = fields.next()?.split("..").next()?.trim().parse().ok()?;
         let count = fields.next()?.trim().parse().ok()?;
         let unwritten = line.contains("unwritten");
-        Some(Self { count, logical, physical, unwritten })
+        Some(Self {
+            count,
+            logical,
+            physical,
+            unwritten,
+        })
     }
 }
 
@@ -119,14 +132,27 @@ mod tests {
     #[test]
     fn an_extent_is_read_with_and_without_an_expected_block() {
         let first = "   0:        0..    4095:      34816..     38911:   4096:             ";
-        let extent = Extent { count: 4096, logical: 0, physical: 34816, unwritten: false };
+        let extent = Extent {
+            count: 4096,
+            logical: 0,
+            physical: 34816,
+            unwritten: false,
+        };
         assert_eq!(Extent::parse(first), Some(extent));
         let second = "   1:     4096..    4097:      50000..     50001:      2:      38912: \
                       last,unwritten,eof";
-        let extent = Extent { count: 2, logical: 4096, physical: 50000, unwritten: true };
+        let extent = Extent {
+            count: 2,
+            logical: 4096,
+            physical: 50000,
+            unwritten: true,
+        };
         assert_eq!(Extent::parse(second), Some(extent));
         let head = " ext:     logical_offset:        physical_offset: length:   expected: flags:";
         assert_eq!(Extent::parse(head), None);
-        assert_eq!(Extent::parse("File size of x is 16777216 (4096 blocks of 4096 bytes)"), None);
+        assert_eq!(
+            Extent::parse("File size of x is 16777216 (4096 blocks of 4096 bytes)"),
+            None
+        );
     }
 }

@@ -43,7 +43,11 @@ impl Scratch {
         let sectors = fs::read_to_string(&path);
         let sectors = sectors.with_context(|| format!("cannot read {}", path.display()))?;
         let size = sectors.trim().parse::<u64>()? * SECTOR;
-        Ok(Self { device, next: 0, size })
+        Ok(Self {
+            device,
+            next: 0,
+            size,
+        })
     }
 
     /// Cuts off the next piece of `bytes`.
@@ -51,7 +55,10 @@ impl Scratch {
         let start = self.next;
         let end = start + bytes.next_multiple_of(ALIGN);
         if end > self.size {
-            bail!("the scratch disk has {} bytes, the scenario needs more", self.size);
+            bail!(
+                "the scratch disk has {} bytes, the scenario needs more",
+                self.size
+            );
         }
         self.next = end;
         Ok(Piece {

@@ -61,7 +61,10 @@ fn read_reply(mut reader: impl BufRead) -> Result<Reply> {
             break;
         };
         if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().context("the answer's length is no number")?;
+            length = value
+                .trim()
+                .parse()
+                .context("the answer's length is no number")?;
         }
     }
     if length > MAX_BODY {

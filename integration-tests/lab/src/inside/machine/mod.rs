@@ -38,7 +38,11 @@ pub struct Pmem {
 impl Pmem {
     /// A device with nothing but a name and a file.
     pub fn new(id: &str, file: &Path) -> Self {
-        Self { file: file.to_owned(), id: id.to_owned(), ..Self::default() }
+        Self {
+            file: file.to_owned(),
+            id: id.to_owned(),
+            ..Self::default()
+        }
     }
 }
 
@@ -123,7 +127,10 @@ pub fn refusal<T>(result: Result<T>, what: &str, word: &str) -> Result<String> {
     };
     match error.downcast_ref::<Refused>() {
         Some(refused) if refused.text.to_lowercase().contains(word) => Ok(refused.text.clone()),
-        Some(refused) => bail!("{what} was refused without the name `{word}`: {}", refused.text),
+        Some(refused) => bail!(
+            "{what} was refused without the name `{word}`: {}",
+            refused.text
+        ),
         None => Err(error.context(format!("{what} failed in another way than by a refusal"))),
     }
 }

@@ -30,7 +30,9 @@ pub struct Qemu {
 impl Qemu {
     /// A maker for this binary.
     pub fn new(binary: &Path) -> Self {
-        Self { binary: binary.to_owned() }
+        Self {
+            binary: binary.to_owned(),
+        }
     }
 }
 
@@ -46,10 +48,18 @@ impl Maker for Qemu {
         }
         let most = boot.memory_mib + sizes.iter().sum::<u64>().div_ceil(1 << 20);
         let mut command = Command::new(&self.binary);
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
         command.args(["-machine", "q35,accel=kvm", "-cpu", "host"]);
         command.arg("-smp").arg(boot.cpus.to_string());
-        command.arg("-m").arg(format!("{}M,slots=16,maxmem={most}M", boot.memory_mib));
+        command
+            .arg("-m")
+            .arg(format!("{}M,slots=16,maxmem={most}M", boot.memory_mib));
         command.arg("-kernel").arg(&boot.kernel);
         command.arg("-initrd").arg(&boot.initramfs);
         command.arg("-append").arg(&boot.cmdline);
@@ -64,7 +74,11 @@ impl Maker for Qemu {
             add_pmem(&mut command, pmem, size);
         }
         let process = Process::start(command, &format!("vmm-{index}.log"))?;
-        let mut machine = QemuMachine { process, qmp, serial };
+        let mut machine = QemuMachine {
+            process,
+            qmp,
+            serial,
+        };
         wait::until("QEMU's sockets", PATIENCE, || {
             if let Some(status) = machine.process.ended()? {
                 let text = machine.process.output();
@@ -98,7 +112,9 @@ fn add_pmem(command: &mut Command, pmem: &Pmem, size: u64) {
     command.arg("-object").arg(format!(
         "memory-backend-file,id=memory-{id},share={share},mem-path={file},size={size}"
     ));
-    command.arg("-device").arg(format!("virtio-pmem-pci,memdev=memory-{id},id={id}"));
+    command
+        .arg("-device")
+        .arg(format!("virtio-pmem-pci,memdev=memory-{id},id={id}"));
 }
 
 struct QemuMachine {

@@ -35,7 +35,10 @@ pub struct Rest {
 impl Rest {
     /// A maker for this binary.
     pub fn new(binary: &Path) -> Self {
-        Self { binary: binary.to_owned(), probed: RefCell::default() }
+        Self {
+            binary: binary.to_owned(),
+            probed: RefCell::default(),
+        }
     }
 
     fn command(&self) -> Command {
@@ -78,10 +81,19 @@ impl Rest {
         for socket in [&api, &serial] {
             let _ = fs::remove_file(socket);
         }
-        command.arg("--api-socket").arg(format!("path={}", api.display()));
-        command.arg("--event-monitor").arg(format!("path={}", events.display()));
+        command
+            .arg("--api-socket")
+            .arg(format!("path={}", api.display()));
+        command
+            .arg("--event-monitor")
+            .arg(format!("path={}", events.display()));
         let process = Process::start(command, &format!("vmm-{index}.log"))?;
-        let mut machine = RestMachine { api, events, process, serial };
+        let mut machine = RestMachine {
+            api,
+            events,
+            process,
+            serial,
+        };
         machine.wait_ready()?;
         Ok(Box::new(machine))
     }
@@ -115,7 +127,9 @@ impl Maker for Rest {
         command.arg("--initramfs").arg(&boot.initramfs);
         command.arg("--cmdline").arg(&boot.cmdline);
         command.arg("--cpus").arg(format!("boot={}", boot.cpus));
-        command.arg("--memory").arg(format!("size={}M", boot.memory_mib));
+        command
+            .arg("--memory")
+            .arg(format!("size={}M", boot.memory_mib));
         command.args(["--console", "off", "--serial"]);
         command.arg(format!("socket={}", path("serial").display()));
         if !boot.pmem.is_empty() {
@@ -172,7 +186,10 @@ impl RestMachine {
                 return Ok(None);
             }
             // Until the guest is made, the socket answers that there is none.
-            Ok(self.state().ok().filter(|state| state == "Running" || state == "Paused"))
+            Ok(self
+                .state()
+                .ok()
+                .filter(|state| state == "Running" || state == "Paused"))
         })?;
         Ok(())
     }
@@ -185,7 +202,10 @@ impl RestMachine {
             return Ok(reply);
         }
         let text = format!("{} {}", reply.status, reply.body);
-        Err(anyhow!(Refused { call: name.to_owned(), text }))
+        Err(anyhow!(Refused {
+            call: name.to_owned(),
+            text
+        }))
     }
 
     fn get(&mut self, name: &str) -> Result<Value> {

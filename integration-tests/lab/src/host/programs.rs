@@ -61,7 +61,10 @@ pub fn build(progress: &Progress) -> Result<Programs> {
             .current_dir(&workspace)
             // Flags for the lab's binaries only, whatever the caller has set for its own.
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("RUSTFLAGS", "-C target-feature=+crt-static");
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            // They are copied into an image and unpacked by slow machines: small counts.
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+            .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
         tool::run(&mut command)
     };
     progress.step("building the programs for the lab");

@@ -19,6 +19,7 @@ const PACKAGES: &[&str] = &[
     "dmsetup",
     "e2fsprogs",
     "kmod",
+    "mount",
     "qemu-system-x86",
     "util-linux",
     "xfsprogs",

@@ -81,13 +81,21 @@ impl Cache {
         make(&partial)?;
         fs::rename(&partial, &wanted)
             .with_context(|| format!("cannot rename to {}", wanted.display()))?;
-        prune(&dir, &format!("{stem}-"), suffix, KEPT_VERSIONS)?;
+        let keep = if wanted.is_dir() {
+            KEPT_TREES
+        } else {
+            KEPT_VERSIONS
+        };
+        prune(&dir, &format!("{stem}-"), suffix, keep)?;
         Ok(wanted)
     }
 }
 
 /// Several worktrees may use one cache, each with its own agent; more than that is waste.
 const KEPT_VERSIONS: usize = 12;
+
+/// Of what is large.
+const KEPT_TREES: usize = 2;
 
 fn place(xdg: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf> {
     // The base directory rule: a relative XDG_CACHE_HOME is to be ignored.

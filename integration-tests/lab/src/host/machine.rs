@@ -19,13 +19,12 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::host::accel::Accel;
 use crate::host::keeper::{self, RunDir};
-use crate::job::{RESULTS_PORT, ROOT_SERIAL, Record, SCRATCH_SERIAL, SHARE_SERIAL};
+use crate::job::{
+    RESULTS_PORT, ROOT_SERIAL, Record, SCRATCH_MIN_BYTES, SCRATCH_SERIAL, SHARE_SERIAL,
+};
 
 /// Memory of the lab in MiB: guests of 512 MiB, their snapshots in the page cache, QEMU.
 const MEMORY_MIB: u32 = 3072;
-
-/// Sparse; what a scenario does not write costs nothing.
-const SCRATCH_BYTES: u64 = 12 << 30;
 
 /// What a lab is started with.
 #[derive(Clone, Debug)]
@@ -67,7 +66,8 @@ impl Machine {
     /// Starts the lab, with `dir` for its private files.
     pub fn start(start: &Start, dir: RunDir) -> Result<Self> {
         let scratch = dir.path().join("scratch.img");
-        File::create(&scratch)?.set_len(SCRATCH_BYTES)?;
+        // Sparse: what a scenario does not write costs nothing.
+        File::create(&scratch)?.set_len(SCRATCH_MIN_BYTES)?;
         let (ours, theirs) = UnixStream::pair()?;
 
         let mut command = command(start.accel, start.kernel, start.initrd, "", dir.path());

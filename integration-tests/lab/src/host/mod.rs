@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod accel;
 mod apt;
 mod cache;
+mod demo;
 mod elf;
 mod exec;
 mod initramfs;
@@ -25,6 +26,7 @@ mod rootfs;
 mod setup;
 mod share;
 mod tool;
+mod trials;
 
 /// Builds the lab machine, runs the scenarios in it and collects their results.
 #[derive(Debug, Parser)]
@@ -40,6 +42,10 @@ enum Command {
     Setup,
     /// Run one command inside a fresh lab
     Exec(exec::Options),
+    /// The whole way once: mkfs, mount, fsync load, live snapshot, kill, restore, verify
+    Demo(demo::Options),
+    /// Run tests: on this machine, and scenarios in labs
+    Test(trials::Options),
 }
 
 /// Runs the command line.
@@ -62,5 +68,7 @@ fn run(options: Options) -> Result<ExitCode> {
     match options.command {
         Command::Setup => setup::main(),
         Command::Exec(options) => exec::main(options),
+        Command::Demo(options) => demo::main(&options),
+        Command::Test(options) => trials::main(&options),
     }
 }

@@ -3,62 +3,80 @@
 //! What a person sees of a long step: a spinner on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// How long the terminal is left to whoever prints a result.
+const REST: Duration = Duration::from_millis(300);
+
 /// Says on standard error what is being done; standard output belongs to results.
-#[derive(Clone)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
     begun: Instant,
+    terminal: bool,
+    spinner: Mutex<Spinner>,
+}
+
+struct Spinner {
+    bar: Option<ProgressBar>,
+    not_before: Instant,
 }
 
 impl Progress {
     /// Nothing is shown before the first step.
     pub fn new() -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} [{elapsed}] {wide_msg}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
+        let begun = Instant::now();
+        let spinner = Spinner {
+            bar: None,
+            not_before: begun,
+        };
         Self {
-            bar,
-            begun: Instant::now(),
+            begun,
+            terminal: stderr().is_terminal(),
+            spinner: Mutex::new(spinner),
         }
     }
 
     /// A new step begins.
     pub fn step(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(text.to_owned()),
-            None => eprintln!("[{:4} s] {text}", self.begun.elapsed().as_secs()),
+        if !self.terminal {
+            eprintln!("[{:4} s] {text}", self.begun.elapsed().as_secs());
+            return;
+        }
+        let mut spinner = self.spinner();
+        if spinner.bar.is_none() && Instant::now() >= spinner.not_before {
+            spinner.bar = Some(bar());
+        }
+        if let Some(bar) = &spinner.bar {
+            bar.set_message(text.to_owned());
         }
     }
 
-    /// A line that stays.
-    pub fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
-        }
-    }
-
-    /// Runs `print` with the spinner out of the way.
-    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
-        match &self.bar {
-            Some(bar) => bar.suspend(print),
-            None => print(),
+    /// Takes the spinner away for a moment: something else is about to be printed.
+    pub fn rest(&self) {
+        let mut spinner = self.spinner();
+        spinner.not_before = Instant::now() + REST;
+        if let Some(bar) = spinner.bar.take() {
+            bar.finish_and_clear();
         }
     }
 
     /// Takes the spinner away for good.
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.rest();
     }
+
+    fn spinner(&self) -> MutexGuard<'_, Spinner> {
+        self.spinner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} [{elapsed}] {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the control loop asks of a machine.
+//! What the control loop asks of a machine: [`crate::vm::Vm`], or a fake in tests.
 //!
-//! No call here waits: what takes time is begun, its end is announced through
-//! [`Machine::progress`], and then asked for. So the loop can answer `vmm.ping`
-//! while a disk hangs.
+//! No call here waits: what takes time is begun, and [`Machine::poll`] says how it
+//! ended. So the loop can answer `vmm.ping` while a disk hangs.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Instant;
 
-use pmem_flush::FileStamp;
 use serde_json::Value;
-use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::config::VmConfig;
 use crate::events::EventSink;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{RamRegion, Snapshot};
 
-/// Why a machine could not do something; its source chain goes to the API's answer.
+/// Why a machine could not do something; its source chain goes into the API's answer.
 pub type MachineError = Box<dyn Error + Send + Sync>;
 
 /// How a machine's guest ended.
@@ -33,27 +33,28 @@ pub enum GuestExit {
     Failed(String),
 }
 
-/// How far something that was begun has come.
+/// Guest RAM as one file, for the snapshot's writer.
 #[derive(Debug)]
-pub enum Progress<T> {
-    /// Not done; names what is waited for ("vCPU 0", "pmem device _pmem0").
-    Pending(String),
-    /// Done.
-    Done(T),
-    /// It will not be done: the reason by name.
-    Failed(MachineError),
+pub struct Ram {
+    /// The memfd that is guest RAM.
+    pub file: File,
+    /// What is where in it.
+    pub regions: Vec<RamRegion>,
 }
 
 /// Makes machines.
 pub trait MachineFactory {
-    /// A machine whose guest is loaded and whose vCPUs are parked, ready for [`Machine::resume`].
+    /// A machine whose guest runs.
     ///
     /// # Errors
     /// Names the file, option or device that does not fit.
-    fn boot(&self, config: &VmConfig, events: &EventSink)
-    -> Result<Box<dyn Machine>, MachineError>;
+    fn boot(
+        &self,
+        config: &VmConfig,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Box<dyn Machine>, MachineError>;
 
-    /// A machine as it was when `snapshot` was taken, parked.
+    /// A paused machine, as it was when `snapshot` was taken.
     ///
     /// A pmem file that has moved on since then is refused unless `allow_stale_pmem`.
     ///
@@ -63,60 +64,70 @@ pub trait MachineFactory {
         &self,
         snapshot: &Snapshot,
         allow_stale_pmem: bool,
-        events: &EventSink,
+        events: &Arc<dyn EventSink>,
     ) -> Result<Box<dyn Machine>, MachineError>;
 }
 
 /// One virtual machine. Dropping it ends its vCPU threads and never waits for a
 /// device's storage.
-pub trait Machine: Send {
-    /// Written whenever an answer of [`Self::pause_progress`], [`Self::sync_progress`]
-    /// or [`Self::exit`] may have changed. The loop reads it; the machine never does.
-    fn progress(&self) -> Arc<EventFd>;
+pub trait Machine {
+    /// Asks every vCPU to park and every pmem device to drain, all at once, each device
+    /// by its own `drain_timeout` from now. Only when running.
+    ///
+    /// # Errors
+    /// The machine still runs.
+    fn begin_pause(&mut self) -> Result<(), MachineError>;
 
-    /// Lets vCPUs and devices run: the first time, and after a pause.
+    /// Starts the sync of every pmem file on its device's own worker, by the same
+    /// deadline rule, and then records what the files look like. Only when paused.
+    /// With `allow_unsynced` a latched or failing device counts as done.
+    ///
+    /// # Errors
+    /// A latched device, by name. The machine stays paused.
+    fn begin_sync(&mut self, allow_unsynced: bool) -> Result<(), MachineError>;
+
+    /// Readable when [`Self::poll`] has something to do; `poll` empties it.
+    fn progress_fd(&self) -> RawFd;
+
+    /// When [`Self::poll`] must be called at the latest; `None` if nothing is under way.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Moves the pause or sync that was begun on. `None`: not done yet, or nothing under way.
+    /// After a failed pause the machine runs; after a failed sync it stays paused.
+    fn poll(&mut self) -> Option<Result<(), MachineError>>;
+
+    /// Lets vCPUs and devices run after a pause or a restore.
     ///
     /// # Errors
     /// The machine stays paused.
     fn resume(&mut self) -> Result<(), MachineError>;
 
-    /// Asks every vCPU to park and every pmem device to drain, all at once, each
-    /// device by its own `drain_timeout` from now.
-    fn begin_pause(&mut self);
-
-    /// Whether all vCPUs are parked and all devices are quiet. `Failed` when a
-    /// device's deadline has passed ("drain timed out").
-    fn pause_progress(&mut self) -> Progress<()>;
-
-    /// Takes [`Self::begin_pause`] back: devices and vCPUs go on, no flush is lost.
-    fn cancel_pause(&mut self);
-
-    /// Starts the file sync of every pmem device on its own worker. Only when paused.
-    /// With `allow_unsynced`, a latched or failing device counts as done.
-    fn begin_sync(&mut self, allow_unsynced: bool);
-
-    /// Whether all files are synced; then what each file looks like.
-    fn sync_progress(&mut self) -> Progress<BTreeMap<String, FileStamp>>;
-
-    /// The state of vCPUs, irqchip, clock, devices and queues. Only when paused.
+    /// The state of vCPUs, irqchip, clock, devices, queues and what the pmem files look
+    /// like. Only when paused and synced.
     ///
     /// # Errors
     /// Names the part that cannot be read.
-    fn save(&mut self) -> Result<Value, MachineError>;
+    fn save(&self) -> Result<Value, MachineError>;
 
-    /// Guest RAM without pmem. The snapshot's writer reads it on a thread of its
-    /// own while the machine is paused.
-    fn ram(&self) -> GuestMemoryMmap;
+    /// Guest RAM without pmem. The snapshot's writer reads it on a thread of its own
+    /// while the machine is paused.
+    ///
+    /// # Errors
+    /// The file descriptor cannot be doubled.
+    fn ram(&self) -> io::Result<Ram>;
 
     /// Every pmem device's counters by device id.
-    fn counters(&self) -> BTreeMap<String, BTreeMap<String, u64>>;
+    fn counters(&self) -> BTreeMap<String, BTreeMap<&'static str, u64>>;
 
     /// Presses the ACPI power button.
     ///
     /// # Errors
-    /// The guest has no power button, or the event cannot be raised.
-    fn power_button(&mut self) -> Result<(), MachineError>;
+    /// The event cannot be raised.
+    fn power_button(&self) -> Result<(), MachineError>;
 
-    /// How the guest ended, once it has.
-    fn exit(&mut self) -> Option<GuestExit>;
+    /// Readable when the guest has ended or cannot go on.
+    fn exit_fd(&self) -> RawFd;
+
+    /// How the guest ended, once [`Self::exit_fd`] is readable.
+    fn exit_reason(&self) -> Option<GuestExit>;
 }

@@ -9,7 +9,6 @@ mod memory;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -25,14 +24,13 @@ pub const VERSION: u32 = 1;
 
 /// `state.json`.
 #[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 struct State {
     /// [`VERSION`].
     version: u32,
     /// Where each piece of RAM is in the `memory` file.
     ram: Vec<RamRegion>,
-    /// What each pmem device's file looked like, by device id.
-    pmem: BTreeMap<String, FileStamp>,
-    /// The machine's own state: vCPUs, irqchip, clock, devices, queues.
+    /// The machine's own state: vCPUs, irqchip, clock, devices, queues, file stamps.
     machine: Value,
 }
 

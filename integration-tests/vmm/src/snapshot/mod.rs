@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! A snapshot is a directory: `config.json` (what the user asked for), `memory`
-//! (guest RAM, sparse) and `state.json` (everything else, versioned), written in
-//! this order and renamed into place, so that a directory without `state.json` is
-//! no snapshot.
+//! (guest RAM, sparse) and `state.json` (everything else, versioned).
+//!
+//! Files are written under temporary names and synced; only then they get their
+//! names, `state.json` last. A directory without `state.json` is no snapshot.
 
+mod cancel;
+mod error;
 mod memory;
 mod read;
+mod url;
 mod write;
-
-use std::io;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thiserror::Error;
 
+pub use self::cancel::Cancel;
+pub use self::error::SnapshotError;
 pub use self::read::Snapshot;
+pub use self::url::directory;
 pub use self::write::save;
 
 /// The version of `state.json` that this build writes and reads.
 pub const VERSION: u32 = 1;
+
+const CONFIG_FILE: &str = "config.json";
+const MEMORY_FILE: &str = "memory";
+const STATE_FILE: &str = "state.json";
 
 /// `state.json`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -44,3 +51,14 @@ pub struct RamRegion {
     /// Where it starts in the file.
     pub offset: u64,
 }
+
+/// How long the memory file is: the end of the last region.
+fn ram_size(regions: &[RamRegion]) -> Option<u64> {
+    regions
+        .iter()
+        .map(|region| region.offset.checked_add(region.size))
+        .try_fold(0, |end, region_end| Some(region_end?.max(end)))
+}
+
+#[cfg(test)]
+mod tests;

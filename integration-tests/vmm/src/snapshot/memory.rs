@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
@@ -105,12 +106,7 @@ fn write_pages(target: &File, chunk: &[u8], at: u64) -> io::Result<u64> {
     Ok(written)
 }
 
-fn write_run(
-    target: &File,
-    chunk: &[u8],
-    at: u64,
-    run: &std::ops::Range<usize>,
-) -> io::Result<u64> {
+fn write_run(target: &File, chunk: &[u8], at: u64, run: &Range<usize>) -> io::Result<u64> {
     if run.is_empty() {
         return Ok(0);
     }

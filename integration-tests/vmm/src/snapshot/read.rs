@@ -113,24 +113,19 @@ impl Snapshot {
                 ram.regions, self.state.ram
             )));
         }
-        copy_sparse(
-            &self.memory,
-            &ram.file,
-            &self.state.ram,
-            &Cancel::default(),
-        )
-        .map_err(|error| match error {
-            CopyError::Read(source) => SnapshotError::Read {
-                path: self.dir.join(MEMORY_FILE),
-                source,
-            },
-            CopyError::Write(source) => SnapshotError::Ram {
-                what: "filled",
-                source,
-            },
-            CopyError::Cancelled => SnapshotError::Cancelled,
-        })
-        .map(|_| ())
+        copy_sparse(&self.memory, &ram.file, &self.state.ram, &Cancel::default())
+            .map_err(|error| match error {
+                CopyError::Read(source) => SnapshotError::Read {
+                    path: self.dir.join(MEMORY_FILE),
+                    source,
+                },
+                CopyError::Write(source) => SnapshotError::Ram {
+                    what: "filled",
+                    source,
+                },
+                CopyError::Cancelled => SnapshotError::Cancelled,
+            })
+            .map(|_| ())
     }
 }
 

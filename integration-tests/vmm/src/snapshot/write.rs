@@ -3,10 +3,11 @@
 //! Writes a snapshot: all of it, or nothing.
 
 use std::fs::{File, OpenOptions, remove_file, rename};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use log::warn;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -102,14 +103,12 @@ impl Files {
     fn json(&mut self, name: &str, value: &impl Serialize) -> Result<(), SnapshotError> {
         let (path, file) = self.create(name)?;
         let mut writer = BufWriter::new(&file);
-        serde_json::to_writer(&mut writer, value).map_err(|error| {
-            match error.io_error_kind() {
-                Some(_) => write_error(&path)(error.into()),
-                None => SnapshotError::Json {
-                    path: path.clone(),
-                    source: error,
-                },
-            }
+        serde_json::to_writer(&mut writer, value).map_err(|error| match error.io_error_kind() {
+            Some(_) => write_error(&path)(error.into()),
+            None => SnapshotError::Json {
+                path: path.clone(),
+                source: error,
+            },
         })?;
         writer
             .flush()
@@ -121,7 +120,6 @@ impl Files {
         let (path, file) = self.create(MEMORY_FILE)?;
         let size = ram_size(&ram.regions)
             .ok_or_else(|| SnapshotError::Layout("its size overflows".to_owned()))?;
-        file.set_len(size).map_err(write_error(&path))?;
         let written =
             copy_sparse(&ram.file, &file, &ram.regions, cancel).map_err(|error| match error {
                 CopyError::Read(source) => SnapshotError::Ram {
@@ -131,7 +129,9 @@ impl Files {
                 CopyError::Write(source) => write_error(&path)(source),
                 CopyError::Cancelled => SnapshotError::Cancelled,
             })?;
-        file.sync_all().map_err(write_error(&path))?;
+        file.set_len(size)
+            .and_then(|()| file.sync_all())
+            .map_err(write_error(&path))?;
         Ok(written)
     }
 
@@ -162,13 +162,13 @@ impl Drop for Files {
                 &file.temporary
             };
             if let Err(error) = remove_file(path) {
-                log::warn!("{} cannot be removed: {error}", path.display());
+                warn!("{} cannot be removed: {error}", path.display());
             }
         }
     }
 }
 
-fn write_error(path: &Path) -> impl Fn(std::io::Error) -> SnapshotError + '_ {
+fn write_error(path: &Path) -> impl Fn(io::Error) -> SnapshotError + '_ {
     |source| SnapshotError::Write {
         path: path.to_owned(),
         source,

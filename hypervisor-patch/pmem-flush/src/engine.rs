@@ -11,51 +11,41 @@ use vm_memory::GuestAddressSpace;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::SyncBackend;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, SyncMode};
+use crate::coordinator::{Coordinator, DeviceState, DrainStatus, Generation};
 use crate::counters::Counters;
 use crate::device::{Activation, FlushQueue};
 use crate::error::Error;
 use crate::event::Observer;
-use crate::latch::LatchCause;
+#[cfg(feature = "fault-injection")]
+use crate::fault::Fault;
+use crate::handshake::Shared;
+use crate::latch::{LatchCause, SyncErrorPolicy};
+use crate::seccomp;
 use crate::signal::Signal;
 use crate::stamp::FileStamp;
 use crate::state::EngineState;
 use crate::translate::Translate;
-
-/// What a device is doing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DeviceState {
-    /// Flushes are taken and answered.
-    Running,
-    /// Nothing is popped any more, the running sync has not ended yet.
-    Draining,
-    /// Every popped request is answered, nothing is popped.
-    Quiesced,
-    /// The ring is inconsistent; the device waits for its driver to reset it.
-    Failed,
-}
-
-/// How the last drain stands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DrainStatus {
-    /// None was begun since the device last ran.
-    None,
-    /// The running sync has not ended yet.
-    Pending,
-    /// The device is quiesced.
-    Drained,
-    /// The deadline passed first. The device goes on.
-    TimedOut,
-    /// A cancel, or a resume, came first. The device goes on.
-    Cancelled,
-}
+use crate::worker::Worker;
 
 /// One virtio-pmem device's engine and the handle for it: clones are the same
 /// device, usable from every thread. The last one to go, queues included,
 /// ends the worker, without waiting for it.
 #[derive(Clone)]
 pub struct FlushEngine {
-    inner: Arc<()>,
+    owner: Arc<Owner>,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    #[cfg(feature = "fault-injection")]
+    fault: Option<Fault>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
 }
 
 impl FlushEngine {
@@ -69,10 +59,7 @@ impl FlushEngine {
         backend: Arc<dyn SyncBackend>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, Error> {
-        todo!(
-            "{config:?} {}",
-            Arc::strong_count(&backend) + Arc::strong_count(&observer)
-        )
+        Self::start(config, backend, observer, Coordinator::new)
     }
 
     /// Makes a device from a snapshot. It is quiesced until [`Self::resume`].
@@ -88,10 +75,9 @@ impl FlushEngine {
         observer: Arc<dyn Observer>,
         state: &EngineState,
     ) -> Result<Self, Error> {
-        todo!(
-            "{config:?} {state:?} {}",
-            Arc::strong_count(&backend) + Arc::strong_count(&observer)
-        )
+        Self::start(config, backend, observer, |sync, policy| {
+            Coordinator::restored(sync, policy, state)
+        })
     }
 
     /// Gives the device its queue: the guest's driver has set it up. What an
@@ -110,7 +96,21 @@ impl FlushEngine {
         T: Translate,
         S: Signal,
     {
-        todo!("{:?}", activation.queue)
+        let wake_evt = self
+            .shared()
+            .device_bell()
+            .event()
+            .try_clone()
+            .map_err(Error::EventFd)?;
+        let generation = self.shared().change(Coordinator::activate)?;
+        Ok(FlushQueue::new(
+            self.clone(),
+            generation,
+            activation,
+            wake_evt,
+            #[cfg(feature = "fault-injection")]
+            self.owner.fault,
+        ))
     }
 
     /// Ends the activation, if there is one: requests in flight are dropped,
@@ -119,7 +119,7 @@ impl FlushEngine {
     ///
     /// Dropping the [`FlushQueue`] does the same.
     pub fn reset(&self) {
-        todo!("{}", Arc::strong_count(&self.inner))
+        self.shared().reset();
     }
 
     /// Asks the device to quiesce: nothing is popped any more. Returns at
@@ -127,13 +127,17 @@ impl FlushEngine {
     /// for all. On a quiesced device this does nothing, on a draining one it
     /// replaces the deadline.
     pub fn begin_drain(&self, deadline: Instant) {
-        todo!("{deadline:?}")
+        self.shared()
+            .change(|c| ((), c.begin_drain(Instant::now(), deadline)));
     }
 
     /// How the drain stands. A drain found pending past its deadline is called
     /// off here: [`DrainStatus::TimedOut`], and the device goes on.
     pub fn poll_drain(&self) -> DrainStatus {
-        todo!()
+        self.shared().change(|c| {
+            let (status, _, effects) = c.poll_drain(Instant::now());
+            (status, effects)
+        })
     }
 
     /// Waits for the drain's end, at most until its deadline.
@@ -142,25 +146,31 @@ impl FlushEngine {
     ///
     /// [`Error::DrainTimedOut`]: the device goes on. [`Error::DrainCancelled`].
     pub fn wait_drain(&self) -> Result<(), Error> {
-        todo!()
+        match self.shared().wait_drain() {
+            DrainStatus::Drained => Ok(()),
+            DrainStatus::TimedOut => Err(Error::DrainTimedOut),
+            DrainStatus::None | DrainStatus::Pending | DrainStatus::Cancelled => {
+                Err(Error::DrainCancelled)
+            }
+        }
     }
 
     /// Calls a pending drain off; the device goes on. A drained device stays
     /// quiesced.
     pub fn cancel_drain(&self) {
-        todo!()
+        self.shared().change(|c| ((), c.cancel_drain()));
     }
 
     /// Lets a quiesced or draining device run; what the guest kicked
     /// meanwhile is popped.
     pub fn resume(&self) {
-        todo!()
+        self.shared().change(|c| ((), c.resume()));
     }
 
     /// Readable whenever a drain or a file sync has made progress: poll both
     /// then. The host reads it.
     pub fn management_evt(&self) -> &EventFd {
-        todo!()
+        self.shared().management_bell().event()
     }
 
     /// Starts the snapshot's sync of the file, on the worker. Every device of
@@ -174,7 +184,8 @@ impl FlushEngine {
     ///
     /// [`Error::NotQuiesced`], [`Error::FileSyncBusy`], [`Error::Latched`].
     pub fn begin_file_sync(&self, deadline: Instant, allow_unsynced: bool) -> Result<(), Error> {
-        todo!("{deadline:?} {allow_unsynced}")
+        self.shared()
+            .change(|c| c.begin_file_sync(deadline, allow_unsynced))
     }
 
     /// The file sync's result, once. The stamp is None only by override, if
@@ -185,7 +196,7 @@ impl FlushEngine {
     /// [`Error::FileSync`], [`Error::Stamp`], [`Error::Latched`],
     /// [`Error::FileSyncTimedOut`], [`Error::NoFileSync`].
     pub fn poll_file_sync(&self) -> Poll<Result<Option<FileStamp>, Error>> {
-        todo!()
+        self.shared().with(|c| c.poll_file_sync(Instant::now()).0)
     }
 
     /// Waits for the file sync's result, at most until its deadline.
@@ -194,7 +205,7 @@ impl FlushEngine {
     ///
     /// As [`Self::poll_file_sync`].
     pub fn wait_file_sync(&self) -> Result<Option<FileStamp>, Error> {
-        todo!()
+        self.shared().wait_file_sync()
     }
 
     /// [`Self::begin_file_sync`] and [`Self::wait_file_sync`].
@@ -213,33 +224,71 @@ impl FlushEngine {
 
     /// The device's id.
     pub fn id(&self) -> &str {
-        todo!()
+        self.shared().id()
     }
 
     /// What the device is doing.
     pub fn device_state(&self) -> DeviceState {
-        todo!()
+        self.shared().with(|c| c.device_state())
     }
 
     /// The counters at this moment.
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.shared().with(|c| c.counters())
     }
 
     /// The first failed sync's error if the latch is set.
     pub fn latch(&self) -> Option<LatchCause> {
-        todo!()
+        self.shared().with(|c| c.latch())
     }
 
     /// Clears the latch, and returns why it was set: the management action of
     /// somebody who has looked after the storage.
     pub fn clear_latch(&self) -> Option<LatchCause> {
-        todo!()
+        self.shared().with(Coordinator::clear_latch)
     }
 
     /// The state for a snapshot. Take it from a quiesced device, after its
     /// file sync.
     pub fn save(&self) -> EngineState {
-        todo!()
+        self.shared().with(|c| c.save())
+    }
+
+    fn start(
+        config: EngineConfig,
+        backend: Arc<dyn SyncBackend>,
+        observer: Arc<dyn Observer>,
+        coordinator: impl FnOnce(SyncMode, SyncErrorPolicy) -> Coordinator,
+    ) -> Result<Self, Error> {
+        let filter = seccomp::program(config.seccomp)?;
+        let coordinator = coordinator(config.sync, config.sync_error);
+        let shared = Arc::new(Shared::new(config.id, coordinator, observer)?);
+        Worker {
+            shared: shared.clone(),
+            backend,
+            filter,
+            #[cfg(feature = "fault-injection")]
+            late: match config.fault {
+                Some(Fault::Late(time)) => Some(time),
+                _ => None,
+            },
+        }
+        .spawn()?;
+        Ok(FlushEngine {
+            owner: Arc::new(Owner {
+                shared,
+                #[cfg(feature = "fault-injection")]
+                fault: config.fault,
+            }),
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.owner.shared
+    }
+
+    pub(crate) fn queue_dropped(&self, generation: Generation) {
+        self.shared()
+            .change(|c| ((), c.queue_dropped(generation, Instant::now())));
     }
 }

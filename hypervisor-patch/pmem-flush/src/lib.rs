@@ -25,27 +25,41 @@
 
 mod backend;
 mod config;
+mod coordinator;
 mod counters;
+#[cfg(not(loom))]
 mod device;
+#[cfg(not(loom))]
 mod engine;
 mod error;
 mod event;
 #[cfg(feature = "fault-injection")]
 mod fault;
+mod file_sync;
+mod handshake;
 mod latch;
 mod lock;
+pub mod protocol;
 mod seccomp;
 mod signal;
 mod sparse;
 mod stamp;
 mod state;
+mod sync;
+#[cfg(all(feature = "test-utils", not(loom)))]
+pub mod test_utils;
 mod translate;
+#[cfg(not(loom))]
+mod worker;
 
 pub use backend::SyncBackend;
 pub use config::{DEFAULT_DRAIN_TIMEOUT, EngineConfig, SyncMode};
+pub use coordinator::{DeviceState, DrainStatus};
 pub use counters::{COUNTER_COUNT, Counters};
+#[cfg(not(loom))]
 pub use device::{Activation, FlushQueue};
-pub use engine::{DeviceState, DrainStatus, FlushEngine};
+#[cfg(not(loom))]
+pub use engine::FlushEngine;
 pub use error::Error;
 pub use event::{Event, Observer};
 #[cfg(feature = "fault-injection")]

@@ -42,7 +42,7 @@ pub trait EventSink: Send + Sync {
 #[derive(Debug, Error)]
 pub enum EventError {
     /// The file cannot be made.
-    #[error("--event-monitor path={path}: cannot be written: {source}")]
+    #[error("--event-monitor path={path}: cannot be written")]
     Path {
         /// The file.
         path: String,
@@ -50,7 +50,7 @@ pub enum EventError {
         source: io::Error,
     },
     /// The descriptor is not open for us.
-    #[error("--event-monitor fd={fd}: not an open file descriptor: {source}")]
+    #[error("--event-monitor fd={fd}: not an open file descriptor")]
     Fd {
         /// Its number.
         fd: RawFd,
@@ -58,7 +58,7 @@ pub enum EventError {
         source: io::Error,
     },
     /// No thread.
-    #[error("the event monitor's thread cannot start: {0}")]
+    #[error("the event monitor's thread cannot start")]
     Thread(#[source] io::Error),
 }
 
@@ -74,12 +74,16 @@ struct Event<'a> {
 pub struct EventMonitor {
     start: Instant,
     lost: AtomicU64,
-    queue: Option<SyncSender<String>>,
+    queue: Option<Queue>,
 }
+
+/// Events as text; `None` ends the writer.
+type Queue = SyncSender<Option<String>>;
 
 /// The writer's thread, to be waited for at the end of the process.
 pub struct EventWriter {
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
+    queue: Queue,
     done: Receiver<()>,
 }
 
@@ -123,13 +127,14 @@ impl EventMonitor {
             })
             .map_err(EventError::Thread)?;
         let monitor = Self {
-            queue: Some(queue),
+            queue: Some(queue.clone()),
             ..Self::silent()
         };
         Ok((
             monitor,
             EventWriter {
-                thread: Some(thread),
+                thread,
+                queue,
                 done,
             },
         ))
@@ -149,7 +154,7 @@ impl EventMonitor {
             return false;
         };
         text.push_str("\n\n");
-        match queue.try_send(text) {
+        match queue.try_send(Some(text)) {
             // A writer that has gone has said why.
             Ok(()) | Err(TrySendError::Disconnected(_)) => true,
             Err(TrySendError::Full(_)) => false,
@@ -172,17 +177,12 @@ impl EventSink for EventMonitor {
 
 impl EventWriter {
     /// Waits until what was sent is written, but not for a reader that does not read.
-    /// Every [`EventMonitor`] has to be gone by now.
-    pub fn finish(mut self) {
-        match self.done.recv_timeout(LAST_WORDS) {
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
-                if let Some(thread) = self.thread.take() {
-                    thread.join().ok();
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                warn!("the event monitor's reader does not read; the last events are lost");
-            }
+    pub fn finish(self) {
+        let full = matches!(self.queue.try_send(None), Err(TrySendError::Full(_)));
+        if full || self.done.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+            warn!("the event monitor's reader does not read; the last events are lost");
+        } else {
+            self.thread.join().ok();
         }
     }
 }
@@ -199,8 +199,8 @@ fn take_fd(fd: RawFd) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-fn write_events(events: &Receiver<String>, mut file: File) {
-    while let Ok(event) = events.recv() {
+fn write_events(events: &Receiver<Option<String>>, mut file: File) {
+    while let Ok(Some(event)) = events.recv() {
         if let Err(error) = file.write_all(event.as_bytes()) {
             warn!("the event monitor stops: its file cannot be written: {error}");
             return;
@@ -220,6 +220,7 @@ mod tests {
     use tempfile::tempdir;
 
     use super::*;
+    use crate::error::one_line;
 
     fn read(path: &Path) -> Vec<Value> {
         let text = read_to_string(path).unwrap();
@@ -316,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_wrong_endpoint_is_named() {
-        let error = |endpoint| EventMonitor::start(&endpoint).err().unwrap().to_string();
+        let error = |endpoint| one_line(&EventMonitor::start(&endpoint).err().unwrap());
         assert_eq!(
             error(Endpoint::Path("/no/such/dir/e".into())),
             "--event-monitor path=/no/such/dir/e: cannot be written: No such file or directory \

@@ -6,10 +6,14 @@
 //! drives both. Two halves meet in [`machine`]: the *control* half (what the user
 //! says and how it is answered) and the *machine* half (what the guest sees).
 
+pub mod api;
 pub mod config;
+pub mod control;
+pub mod error;
 pub mod events;
 pub mod machine;
 pub mod snapshot;
+pub mod start;
 
 pub mod acpi;
 pub mod boot;

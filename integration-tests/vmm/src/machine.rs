@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! What the control loop asks of a machine: [`crate::vm::Vm`], or a fake in tests.
+//! What the control loop asks of a machine: the one on KVM, or a fake in tests.
 //!
 //! No call here waits: what takes time is begun, and [`Machine::poll`] says how it
 //! ended. So the loop can answer `vmm.ping` while a disk hangs.
+
+#[cfg(test)]
+pub mod fake;
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -23,7 +23,7 @@ pub enum SnapshotError {
     #[error("{} exists; give a directory without a snapshot", .0.display())]
     Exists(PathBuf),
     /// A file cannot be written.
-    #[error("{} cannot be written: {source}", path.display())]
+    #[error("{} cannot be written", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum SnapshotError {
         source: io::Error,
     },
     /// A file cannot be read.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("{} cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum SnapshotError {
         source: io::Error,
     },
     /// Guest RAM cannot be read or filled.
-    #[error("guest memory cannot be {what}: {source}")]
+    #[error("guest memory cannot be {what}")]
     Ram {
         /// `read` or `filled`.
         what: &'static str,
@@ -47,7 +47,7 @@ pub enum SnapshotError {
         source: io::Error,
     },
     /// A JSON file is not as it should be.
-    #[error("{} does not hold what it should: {source}", path.display())]
+    #[error("{} does not hold what it should", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -91,7 +91,7 @@ pub enum SnapshotError {
         state: u64,
     },
     /// The configuration has a wrong value.
-    #[error("{} is wrong: {source}", path.display())]
+    #[error("{} is wrong", path.display())]
     Config {
         /// `config.json`.
         path: PathBuf,

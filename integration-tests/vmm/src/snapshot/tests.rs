@@ -17,6 +17,7 @@ use super::*;
 use crate::config::{
     ConsoleConfig, CpusConfig, MemoryConfig, PayloadConfig, SerialConfig, VmConfig,
 };
+use crate::error::one_line;
 use crate::machine::Ram;
 
 const MIB: u64 = 1 << 20;
@@ -92,7 +93,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// The refusal, without the directory's name.
 fn refusal(dir: &TempDir) -> String {
-    let text = Snapshot::open(dir.path()).unwrap_err().to_string();
+    let text = one_line(&Snapshot::open(dir.path()).unwrap_err());
     assert!(!text.contains('\n'), "{text}");
     text.replace(dir.path().to_str().unwrap(), "DIR")
 }
@@ -206,8 +207,8 @@ fn a_snapshot_that_runs_out_of_space_leaves_nothing() {
             &ram,
             &Cancel::default(),
         )
-        .unwrap_err()
-        .to_string();
+        .unwrap_err();
+        let error = one_line(&error);
         assert!(
             error.ends_with(".memory.tmp cannot be written: File too large (os error 27)"),
             "{error}"

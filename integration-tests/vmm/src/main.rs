@@ -5,7 +5,7 @@
 use std::env::args_os;
 use std::process::ExitCode;
 
-use vmm::vm::KvmFactory;
+use vmm::factory::KvmFactory;
 
 fn main() -> ExitCode {
     vmm::start::run(args_os(), Box::new(KvmFactory))

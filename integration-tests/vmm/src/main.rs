@@ -5,7 +5,7 @@
 use std::env::args_os;
 use std::process::ExitCode;
 
-use vmm::factory::KvmFactory;
+use vmm::vm::KvmFactory;
 
 fn main() -> ExitCode {
     vmm::start::run(args_os(), Box::new(KvmFactory))

@@ -7,13 +7,13 @@
 //! sent again and again under its id until it is answered; the guest runs it once.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::random;
 use crate::wire::{
     self, Answer, Decoder, Event, Failure, FromGuest, Hello, Item, KernelLine, Order, Outcome,
     Step, WireError,
@@ -109,7 +109,7 @@ impl<L: Line> Client<L> {
     /// guest do not meet.
     pub fn new(line: L) -> Self {
         // 52 bits, so that any JSON reader keeps them exact; the counter has the lower 20.
-        let start = RandomState::new().hash_one(0u8) & 0xf_ffff_fff0_0000;
+        let start = random::number() & 0xf_ffff_fff0_0000;
         Self {
             line,
             decoder: Decoder::new(),

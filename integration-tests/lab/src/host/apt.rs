@@ -27,32 +27,31 @@ pub const BACKPORTS: &str = "trixie-backports";
 /// apt with its own sources.
 pub struct Apt {
     root: PathBuf,
-    mirror: String,
 }
 
 impl Apt {
     /// Prepares the private directories and sources.
     pub fn open(cache: &Cache) -> Result<Self> {
-        let mirror = mirror()?;
         let root = cache.dir("apt")?;
         for dir in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(root.join(dir))?;
         }
         fs::write(root.join("status"), "")?;
-        fs::write(
-            root.join("sources.list"),
-            sources(&mirror, &[SUITE, BACKPORTS]),
-        )?;
-        Ok(Self { root, mirror })
+        Ok(Self { root })
     }
 
     /// Source lines for `suites`, for another tool's use.
-    pub fn sources(&self, suites: &[&str]) -> String {
-        sources(&self.mirror, suites)
+    pub fn sources(&self, suites: &[&str]) -> Result<String> {
+        Ok(sources(&mirror()?, suites))
     }
 
     /// Fetches the package lists.
     pub fn update(&self) -> Result<()> {
+        // Only now: with everything in the cache no mirror is needed.
+        fs::write(
+            self.root.join("sources.list"),
+            self.sources(&[SUITE, BACKPORTS])?,
+        )?;
         tool::run(self.command("apt-get").arg("update"))
             .context("cannot fetch the Debian package lists")
     }

@@ -63,6 +63,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     let scenario = scenarios::find(SCENARIO).context("there is no scenario for the demo")?;
     let progress = Progress::new();
     let assets = setup::run(&progress, false)?;
+    options.target.check_driver(&assets)?;
     let (verdict, answer) = mpsc::channel();
     let request = Request {
         trial: options.target.trial(scenario.name, options.seed),

@@ -112,14 +112,22 @@ pub fn lab_base(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     )
 }
 
-/// Writes `base` and then `init` as `/init` to `path`, with more files if there are.
-pub fn complete(path: &Path, base: &Path, init: &Path, more: &[(String, Vec<u8>)]) -> Result<()> {
+/// Writes `base` to `path`, then `init` as `/init`, and the modules of our driver with their list,
+/// `/etc/agent/driver-rust`, if there are any.
+pub fn complete(path: &Path, base: &Path, init: &Path, driver: &[PathBuf]) -> Result<()> {
     let mut archive = Archive::create(path)?;
     io::copy(&mut File::open(base)?, &mut archive.out)?;
     archive.file("init", 0o755, &fs::read(init)?)?;
-    for (name, content) in more {
-        archive.file(name, 0o644, content)?;
+    if driver.is_empty() {
+        return archive.finish();
     }
+    let mut list = String::new();
+    for module in driver {
+        let file = module.file_name().unwrap_or_default().to_string_lossy();
+        archive.file(&format!("modules/{file}"), 0o644, &fs::read(module)?)?;
+        list.push_str(&format!("/modules/{file}\n"));
+    }
+    archive.file("etc/agent/driver-rust", 0o644, list.as_bytes())?;
     archive.finish()
 }
 
@@ -238,6 +246,33 @@ mod tests {
                 ("bin", 0o120_777)
             ]
         );
+    }
+
+    #[test]
+    fn our_driver_is_listed_in_load_order_after_what_debian_gives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let mut base = Archive::create(&path("base")).unwrap();
+        base.file("etc/agent/driver-c", 0o644, b"/modules/c.ko\n")
+            .unwrap();
+        base.finish().unwrap();
+        for (name, content) in [("agent", "A"), ("a.ko", "1"), ("b.ko", "2")] {
+            fs::write(path(name), content).unwrap();
+        }
+        complete(
+            &path("out"),
+            &path("base"),
+            &path("agent"),
+            &[path("a.ko"), path("b.ko")],
+        )
+        .unwrap();
+        let whole = fs::read(path("out")).unwrap();
+        assert!(whole.starts_with(&fs::read(path("base")).unwrap()));
+        let text = String::from_utf8_lossy(&whole);
+        assert!(text.contains("/modules/a.ko\n/modules/b.ko\n"));
+        complete(&path("none"), &path("base"), &path("agent"), &[]).unwrap();
+        let none = fs::read(path("none")).unwrap();
+        assert!(!String::from_utf8_lossy(&none).contains("driver-rust"));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub fn tree(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
                 "--aptopt=Acquire::Languages none",
             ])
             .args([SUITE.as_ref(), tar.as_os_str()])
-            .arg(apt.sources(&[SUITE]))
+            .arg(apt.sources(&[SUITE])?)
             .env("LC_ALL", "C");
         tool::run(&mut command)?;
         fs::create_dir_all(dir)?;

@@ -2,6 +2,7 @@
 
 //! Everything a lab needs, made or found in the cache.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// The initramfs with the agent.
     pub initramfs: PathBuf,
+    /// True if our driver was built for this kernel.
+    pub has_rust_driver: bool,
 }
 
 /// `lab setup`: prepares and says what there is.
@@ -88,10 +91,11 @@ pub fn run(progress: &Progress, renew: bool) -> Result<Assets> {
 
     progress.step("looking for the initramfs images");
     let lab_base = initramfs::lab_base(&cache, &lab_kernel)?;
-    let lab_initrd = complete(&cache, "lab-initrd", &lab_base, &programs.lab)?;
+    let lab_initrd = complete(&cache, "lab-initrd", &lab_base, &programs.lab, &[])?;
     let mut guests = Vec::new();
     for (series, kernel) in kernels {
         let base = initramfs::guest_base(&cache, &kernel, &tree)?;
+        let driver = rust_driver(&kernel.release)?;
         guests.push(Guest {
             series: (*series).to_owned(),
             initramfs: complete(
@@ -99,7 +103,9 @@ pub fn run(progress: &Progress, renew: bool) -> Result<Assets> {
                 &format!("initramfs-{series}"),
                 &base,
                 &programs.agent,
+                &driver,
             )?,
+            has_rust_driver: !driver.is_empty(),
             release: kernel.release,
             kernel: kernel.image,
         });
@@ -114,11 +120,41 @@ pub fn run(progress: &Progress, renew: bool) -> Result<Assets> {
     })
 }
 
-fn complete(cache: &Cache, stem: &str, base: &Path, init: &Path) -> Result<PathBuf> {
-    let key = Key::new("complete 1")
+fn complete(
+    cache: &Cache,
+    stem: &str,
+    base: &Path,
+    init: &Path,
+    driver: &[PathBuf],
+) -> Result<PathBuf> {
+    let mut key = Key::new("complete 1")
         .text(&base.to_string_lossy())
         .file(init)?;
+    for module in driver {
+        key = key.text(&module.to_string_lossy()).file(module)?;
+    }
     cache.keep("images", stem, ".cpio", &key, |path| {
-        initramfs::complete(path, base, init, &[])
+        initramfs::complete(path, base, init, driver)
     })
+}
+
+/// Where the modules of our driver for one kernel are looked for.
+pub fn rust_driver_dir(release: &str) -> Result<PathBuf> {
+    Ok(programs::workspace()?.join("target/driver").join(release))
+}
+
+/// They load in the order of their names.
+fn rust_driver(release: &str) -> Result<Vec<PathBuf>> {
+    let Ok(entries) = fs::read_dir(rust_driver_dir(release)?) else {
+        return Ok(Vec::new());
+    };
+    let mut modules = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "ko") {
+            modules.push(path);
+        }
+    }
+    modules.sort();
+    Ok(modules)
 }

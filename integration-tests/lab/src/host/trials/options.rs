@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::host::kernel::SERIES;
+use crate::host::setup::{self, Assets};
 use crate::host::share::Extra;
 use crate::job::{Driver, Trial, VmmChoice, VmmKind};
 
@@ -85,6 +86,24 @@ impl Target {
             from,
             to: NAMED_VMM.to_owned(),
         }])
+    }
+
+    /// An error if the guest does not have the driver.
+    pub fn check_driver(&self, assets: &Assets) -> Result<()> {
+        let guest = assets
+            .guests
+            .iter()
+            .find(|guest| guest.series == self.kernel);
+        if let (Driver::Rust, Some(guest)) = (self.driver, guest)
+            && !guest.has_rust_driver
+        {
+            bail!(
+                "--driver rust: no module for Linux {} in {}; build it first, or take c",
+                guest.release,
+                setup::rust_driver_dir(&guest.release)?.display()
+            );
+        }
+        Ok(())
     }
 
     fn vmm(&self) -> (VmmChoice, Option<PathBuf>) {

@@ -165,8 +165,10 @@ fn run_scenarios(
     results: &Results,
     progress: &Progress,
 ) {
-    let prepared =
-        setup::run(progress, false).and_then(|assets| Ok((Environment::new(&assets)?, assets)));
+    let prepared = setup::run(progress, false).and_then(|assets| {
+        options.target.check_driver(&assets)?;
+        Ok((Environment::new(&assets)?, assets))
+    });
     let (environment, assets) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {

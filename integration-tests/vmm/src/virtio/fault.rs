@@ -88,10 +88,11 @@ fn first_hole(window: &PmemWindow, from: u64) -> Option<u64> {
 mod tests {
     use std::io::Write;
 
+    use pmem_flush::SyncErrorPolicy;
     use tempfile::NamedTempFile;
 
     use super::*;
-    use crate::config::{PmemConfig, SyncError};
+    use crate::config::PmemConfig;
 
     const MIB: u64 = 1 << 20;
 
@@ -102,7 +103,7 @@ mod tests {
             size: None,
             discard_writes: false,
             drain_timeout: 1,
-            sync_error: SyncError::Latch,
+            sync_error: SyncErrorPolicy::Latch,
             #[cfg(feature = "fault")]
             fault: None,
         };

@@ -7,11 +7,9 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "fault")]
-use pmem_flush::Fault as EngineFault;
 use pmem_flush::{
     Activation, EngineConfig, EngineState, Event, FileStamp, FlushEngine, Identity, Observer,
-    SyncErrorPolicy, SyncMode, unallocated_bytes,
+    SyncMode, unallocated_bytes,
 };
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -26,7 +24,7 @@ use super::mmio::Device;
 use super::pmem_thread::PmemThread;
 #[cfg(feature = "fault")]
 use crate::config::Fault;
-use crate::config::{PmemConfig, SyncError};
+use crate::config::PmemConfig;
 use crate::events::EventSink;
 use crate::vm::VmError;
 
@@ -240,25 +238,10 @@ fn engine_config(config: &PmemConfig) -> EngineConfig {
     } else {
         SyncMode::File
     };
-    engine.sync_error = match config.sync_error {
-        SyncError::Latch => SyncErrorPolicy::Latch,
-        SyncError::Report => SyncErrorPolicy::Report,
-    };
+    engine.sync_error = config.sync_error;
     #[cfg(feature = "fault")]
     {
-        engine.fault = config.fault.map(engine_fault);
+        engine.fault = config.fault.as_ref().map(Fault::engine);
     }
     engine
-}
-
-#[cfg(feature = "fault")]
-fn engine_fault(fault: Fault) -> EngineFault {
-    match fault {
-        Fault::Silent => EngineFault::Silent,
-        Fault::Late { ms } => EngineFault::Late(Duration::from_millis(ms)),
-        Fault::Double => EngineFault::Double,
-        Fault::BadCookie => EngineFault::BadCookie,
-        Fault::Len0 => EngineFault::Len0,
-        Fault::Status { code } => EngineFault::Status(code),
-    }
 }

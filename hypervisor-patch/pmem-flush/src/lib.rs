@@ -22,6 +22,8 @@
 //! 6. Resume: [`FlushEngine::resume`].
 
 #![deny(missing_docs)]
+// The model has no device and no worker thread, so their helpers are unused.
+#![cfg_attr(loom, allow(dead_code))]
 
 mod backend;
 mod config;
@@ -39,6 +41,8 @@ mod file_sync;
 mod handshake;
 mod latch;
 mod lock;
+#[cfg(all(test, loom))]
+mod model;
 pub mod protocol;
 mod seccomp;
 mod signal;

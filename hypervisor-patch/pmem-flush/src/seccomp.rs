@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::env;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
 };
 
 use crate::error::Error;
@@ -39,17 +39,20 @@ impl Default for WorkerSeccomp {
 ///
 /// None that depends on input; seccompiler checks each rule it is given.
 pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
+    let only_if = |argument, operator, value: libc::c_int| {
+        let value = u64::from(value.unsigned_abs());
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+            .map_err(backend)
+    };
     // fstat in its forms: of an open file only, never of a path.
-    let of_open_file = |flags_argument| {
-        let flag = u64::from(libc::AT_EMPTY_PATH.unsigned_abs());
-        SeccompCondition::new(
-            flags_argument,
-            SeccompCmpArgLen::Dword,
-            SeccompCmpOp::MaskedEq(flag),
-            flag,
+    let empty_path = u64::from(libc::AT_EMPTY_PATH.unsigned_abs());
+    let of_open_file = |flags| {
+        only_if(
+            flags,
+            SeccompCmpOp::MaskedEq(empty_path),
+            libc::AT_EMPTY_PATH,
         )
-        .and_then(|condition| SeccompRule::new(vec![condition]))
-        .map_err(|error| Error::BuildFilter(seccompiler::Error::Backend(error)))
     };
     Ok(vec![
         // its task
@@ -71,6 +74,11 @@ pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
         (libc::SYS_munmap, vec![]),
         // signals and the thread's end
         (libc::SYS_close, vec![]),
+        // A debug build asks whether what it closes is open.
+        (
+            libc::SYS_fcntl,
+            vec![only_if(1, SeccompCmpOp::Eq, libc::F_GETFD)?],
+        ),
         (libc::SYS_exit, vec![]),
         (libc::SYS_restart_syscall, vec![]),
         (libc::SYS_rt_sigprocmask, vec![]),
@@ -80,6 +88,10 @@ pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
     ])
 }
 
+fn backend(error: BackendError) -> Error {
+    Error::BuildFilter(seccompiler::Error::Backend(error))
+}
+
 /// The program for a choice; empty for none.
 pub(crate) fn program(choice: WorkerSeccomp) -> Result<BpfProgram, Error> {
     let action = match choice {
@@ -87,7 +99,6 @@ pub(crate) fn program(choice: WorkerSeccomp) -> Result<BpfProgram, Error> {
         WorkerSeccomp::Program(program) => return Ok(program),
         WorkerSeccomp::Rules(action) => action,
     };
-    let backend = |error| Error::BuildFilter(seccompiler::Error::Backend(error));
     let rules: BTreeMap<_, _> = worker_rules()?.into_iter().collect();
     let arch = env::consts::ARCH.try_into().map_err(backend)?;
     SeccompFilter::new(rules, action, SeccompAction::Allow, arch)

@@ -210,12 +210,15 @@ fn write_events(events: &Receiver<Option<String>>, mut file: File) {
 
 #[cfg(test)]
 mod tests {
+    use std::env::consts::ARCH;
     use std::fs::read_to_string;
     use std::io::{BufReader, Read, pipe};
     use std::os::fd::IntoRawFd;
     use std::path::Path;
     use std::thread::spawn;
 
+    use pmem_flush::worker_rules;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
     use serde_json::{Deserializer, Value, json};
     use tempfile::tempdir;
 
@@ -312,6 +315,35 @@ mod tests {
         assert!(missed >= lost, "{missed} of {lost}");
         assert!(read + missed >= SENT, "{read} + {missed} of {SENT}");
         drop(monitor);
+        writer.finish();
+    }
+
+    /// The engine's worker tells of events too, under its seccomp filter: a call that it
+    /// forbids kills this process.
+    #[test]
+    fn an_event_may_come_from_a_thread_under_the_engines_filter() {
+        let (reader, writing) = pipe().unwrap();
+        let endpoint = Endpoint::Fd(writing.into_raw_fd());
+        let (monitor, writer) = EventMonitor::start(&endpoint).unwrap();
+        spawn(move || {
+            let rules = worker_rules().unwrap().into_iter().collect();
+            let arch = ARCH.try_into().unwrap();
+            let filter = SeccompFilter::new(
+                rules,
+                SeccompAction::KillProcess,
+                SeccompAction::Allow,
+                arch,
+            );
+            let program: BpfProgram = filter.unwrap().try_into().unwrap();
+            apply_filter(&program).unwrap();
+            // The queue runs full: all of its ways are taken.
+            for _ in 0..2 * QUEUE {
+                monitor.event("virtio-device", "latched", &[("id", "_pmem0")]);
+            }
+        })
+        .join()
+        .unwrap();
+        drop(reader);
         writer.finish();
     }
 

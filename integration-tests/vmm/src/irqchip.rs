@@ -60,9 +60,7 @@ pub fn save(vm: &VmFd) -> Result<IrqchipState, VmError> {
             .map_err(|e| VmError::Kvm("KVM_GET_IRQCHIP", e))?;
         chips.push(chip);
     }
-    let pit = vm
-        .get_pit2()
-        .map_err(|e| VmError::Kvm("KVM_GET_PIT2", e))?;
+    let pit = vm.get_pit2().map_err(|e| VmError::Kvm("KVM_GET_PIT2", e))?;
     Ok(IrqchipState { chips, pit })
 }
 
@@ -72,7 +70,9 @@ pub fn save(vm: &VmFd) -> Result<IrqchipState, VmError> {
 /// The state names other chips than these, or KVM refused.
 pub fn restore(vm: &VmFd, state: &IrqchipState) -> Result<(), VmError> {
     if !state.chips.iter().map(|chip| chip.chip_id).eq(CHIPS) {
-        return Err(VmError::State("its interrupt controllers are not two PICs and an IOAPIC".into()));
+        return Err(VmError::State(
+            "its interrupt controllers are not two PICs and an IOAPIC".into(),
+        ));
     }
     for chip in &state.chips {
         vm.set_irqchip(chip)

@@ -68,3 +68,5 @@ pub const I8042_COMMAND: u16 = 0x64;
 pub const PM_PORT: u16 = 0x600;
 /// The ACPI interrupt.
 pub const SCI_GSI: u32 = 9;
+/// The keyboard controller's command to pulse the reset line.
+pub const I8042_RESET: u8 = 0xfe;

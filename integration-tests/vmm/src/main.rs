@@ -5,8 +5,9 @@
 use std::env::args_os;
 use std::process::ExitCode;
 
+use vmm::start::run;
 use vmm::vm::KvmFactory;
 
 fn main() -> ExitCode {
-    vmm::start::run(args_os(), Box::new(KvmFactory))
+    run(args_os(), Box::new(KvmFactory))
 }

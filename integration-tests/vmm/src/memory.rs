@@ -17,6 +17,8 @@ use vm_memory::{
 };
 
 use crate::layout;
+use crate::machine::Ram;
+use crate::snapshot::RamRegion;
 use crate::vm::VmError;
 
 /// How many KVM memory slots guest RAM can take; slots of devices follow.
@@ -69,8 +71,13 @@ pub fn allocate(size: u64) -> Result<GuestMemoryMmap, VmError> {
         let file = file
             .try_clone()
             .map_err(|e| VmError::Host("cannot duplicate a descriptor", e))?;
-        let len_usize = usize::try_from(len).map_err(|_| VmError::Missing("so large an address space"))?;
-        ranges.push((GuestAddress(base), len_usize, Some(FileOffset::new(file, offset))));
+        let len_usize =
+            usize::try_from(len).map_err(|_| VmError::Missing("so large an address space"))?;
+        ranges.push((
+            GuestAddress(base),
+            len_usize,
+            Some(FileOffset::new(file, offset)),
+        ));
         offset += len;
     }
     Ok(GuestMemoryMmap::from_ranges_with_files(ranges)?)
@@ -100,8 +107,34 @@ pub fn register(vm: &VmFd, ram: &GuestMemoryMmap) -> Result<(), VmError> {
     Ok(())
 }
 
+/// Guest RAM as the snapshot's writer and reader see it: its file and what is where.
+///
+/// # Errors
+/// The file's descriptor cannot be duplicated.
+pub fn as_file(ram: &GuestMemoryMmap) -> io::Result<Ram> {
+    let mut file = None;
+    let mut regions = Vec::new();
+    for region in ram.iter() {
+        let place = region
+            .file_offset()
+            .ok_or_else(|| io::Error::other("guest memory has no file"))?;
+        if file.is_none() {
+            file = Some(place.file().try_clone()?);
+        }
+        regions.push(RamRegion {
+            guest_base: region.start_addr().raw_value(),
+            size: region.len(),
+            offset: place.start(),
+        });
+    }
+    let file = file.ok_or_else(|| io::Error::other("there is no guest memory"))?;
+    Ok(Ram { file, regions })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use vm_memory::Bytes;
 
     use super::*;
@@ -135,12 +168,8 @@ mod tests {
         ram.write_obj(7u8, GuestAddress(4096)).unwrap();
         let region = ram.iter().next().unwrap();
         let mut byte = [0];
-        std::os::unix::fs::FileExt::read_exact_at(
-            region.file_offset().unwrap().file(),
-            &mut byte,
-            4096,
-        )
-        .unwrap();
+        let file = region.file_offset().unwrap().file();
+        file.read_exact_at(&mut byte, 4096).unwrap();
         assert_eq!(byte, [7]);
     }
 }

@@ -182,6 +182,8 @@ impl TestDevice {
             signal: self.interrupts.clone(),
         };
         self.queue = Some(self.engine.activate(activation).expect("activation"));
+        // The wake-up of the activation itself.
+        self.catch_up();
     }
 
     /// The guest resets the device and sets it up again.

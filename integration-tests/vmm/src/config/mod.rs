@@ -26,6 +26,6 @@ pub use self::fault::Fault;
 pub use self::memory::MemoryConfig;
 pub use self::options::ConfigError;
 pub use self::payload::PayloadConfig;
-pub use self::pmem::{DEFAULT_DRAIN_TIMEOUT_SECONDS, PmemConfig, SyncError};
+pub use self::pmem::PmemConfig;
 pub use self::restore::RestoreConfig;
 pub use self::vm::VmConfig;

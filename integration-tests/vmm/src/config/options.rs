@@ -6,6 +6,8 @@
 //! it. Unlike there, a key given twice is refused: one of the two is a mistake.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
 
 use thiserror::Error;
 
@@ -99,6 +101,19 @@ impl<'a> Options<'a> {
             Some("on" | "true") => Ok(true),
             Some(other) => Err(self.error(&format!("`{key}={other}` is wrong; give on or off"))),
         }
+    }
+
+    /// A value that says itself what would be right.
+    pub fn parse_value<T: FromStr<Err: Display>>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, ConfigError> {
+        self.get(key)
+            .map(|text| {
+                text.parse()
+                    .map_err(|error| self.error(&format!("`{key}={text}` is wrong: {error}")))
+            })
+            .transpose()
     }
 
     /// A whole number from `min` to `max`.

@@ -4,30 +4,18 @@
 
 use std::path::PathBuf;
 
+use pmem_flush::{DEFAULT_DRAIN_TIMEOUT, SyncErrorPolicy};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "fault")]
 use super::fault::Fault;
 use super::options::{ConfigError, Options};
 
-/// How long a pause or a snapshot waits for the device, if the user does not say.
-pub const DEFAULT_DRAIN_TIMEOUT_SECONDS: u64 = 30;
-
 /// The longest drain a user can ask for, in seconds.
 const MAX_DRAIN_TIMEOUT_SECONDS: u64 = 86_400;
 
 /// The guest's driver needs this alignment of a region's size.
 const ALIGN: u64 = 2 << 20;
-
-/// What a failed host sync means for later flushes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub enum SyncError {
-    /// Every later flush fails too.
-    #[default]
-    Latch,
-    /// The failure is reported once, to the flushes it belongs to.
-    Report,
-}
 
 /// One persistent memory device.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -48,7 +36,7 @@ pub struct PmemConfig {
     pub drain_timeout: u64,
     /// What a failed host sync means for later flushes.
     #[serde(default)]
-    pub sync_error: SyncError,
+    pub sync_error: SyncErrorPolicy,
     /// The device's bad character.
     #[cfg(feature = "fault")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +44,7 @@ pub struct PmemConfig {
 }
 
 fn default_drain_timeout() -> u64 {
-    DEFAULT_DRAIN_TIMEOUT_SECONDS
+    DEFAULT_DRAIN_TIMEOUT.as_secs()
 }
 
 impl PmemConfig {
@@ -80,20 +68,9 @@ impl PmemConfig {
     /// Names what is wrong and what would be right.
     pub fn parse(input: &str, index: usize) -> Result<Self, ConfigError> {
         let options = Options::parse(Self::FLAG, input, Self::KEYS)?;
-        let sync_error = match options.get("sync_error") {
-            None | Some("latch") => SyncError::Latch,
-            Some("report") => SyncError::Report,
-            Some(other) => {
-                return Err(options.error(&format!(
-                    "`sync_error={other}` is wrong; give latch or report"
-                )));
-            }
-        };
+        let sync_error = options.parse_value("sync_error")?.unwrap_or_default();
         #[cfg(feature = "fault")]
-        let fault = options
-            .get("fault")
-            .map(|text| Fault::parse(text).map_err(|problem| options.error(&problem)))
-            .transpose()?;
+        let fault = options.parse_value("fault")?;
         #[cfg(not(feature = "fault"))]
         if options.get("fault").is_some() {
             return Err(options.error(
@@ -110,7 +87,7 @@ impl PmemConfig {
             discard_writes: options.toggle("discard_writes")?,
             drain_timeout: options
                 .number("drain_timeout", 1, MAX_DRAIN_TIMEOUT_SECONDS)?
-                .unwrap_or(DEFAULT_DRAIN_TIMEOUT_SECONDS),
+                .unwrap_or_else(default_drain_timeout),
             sync_error,
             #[cfg(feature = "fault")]
             fault,
@@ -163,7 +140,7 @@ mod tests {
         assert_eq!(all.size, Some(64 << 20));
         assert!(all.discard_writes);
         assert_eq!(all.drain_timeout, 2);
-        assert_eq!(all.sync_error, SyncError::Report);
+        assert_eq!(all.sync_error, SyncErrorPolicy::Report);
         assert_eq!(all.validate(), Ok(()));
     }
 
@@ -174,7 +151,7 @@ mod tests {
         assert_eq!(pmem.size, None);
         assert!(!pmem.discard_writes);
         assert_eq!(pmem.drain_timeout, 30);
-        assert_eq!(pmem.sync_error, SyncError::Latch);
+        assert_eq!(pmem.sync_error, SyncErrorPolicy::Latch);
     }
 
     #[test]
@@ -194,7 +171,10 @@ mod tests {
                 "file=/p,drain_timeout=1.5",
                 "give a whole number from 1 to 86400",
             ),
-            ("file=/p,sync_error=ignore", "give latch or report"),
+            (
+                "file=/p,sync_error=ignore",
+                "'ignore' is no sync error policy: it is 'latch' or 'report'",
+            ),
             ("file=/p,id=", "give id=VALUE or leave it out"),
             (
                 "file=/p,iommu=on",
@@ -223,9 +203,9 @@ mod tests {
     #[test]
     fn a_fault_build_takes_a_fault() {
         let pmem = PmemConfig::parse("file=/p,fault=late=20", 0).unwrap();
-        assert_eq!(pmem.fault, Some(Fault::Late { ms: 20 }));
+        assert_eq!(pmem.fault, Some("late=20".parse().unwrap()));
         let error = PmemConfig::parse("file=/p,fault=odd", 0).unwrap_err();
-        assert!(error.problem.contains("`fault=odd`"), "{error}");
+        assert!(error.problem.contains("'odd' is no fault"), "{error}");
     }
 
     #[test]

@@ -89,7 +89,7 @@ mod tests {
                 "payload": {"kernel": "/k", "cmdline": "console=ttyS0"},
                 "pmem": [{
                     "id": "_pmem0", "file": "/p", "size": 67108864, "discard_writes": false,
-                    "drain_timeout": 30, "sync_error": "Latch",
+                    "drain_timeout": 30, "sync_error": "latch",
                 }],
                 "serial": {"mode": "Socket", "socket": "/s"},
                 "console": {"mode": "Off"},

@@ -53,12 +53,18 @@ pub fn write_boot_tables(ram: &GuestMemoryMmap) -> Result<(), VmError> {
     }
 
     let pdpt = layout::PAGE_TABLES + PAGE_SIZE;
-    ram.write_obj(pdpt | PAGE_PRESENT_WRITABLE, GuestAddress(layout::PAGE_TABLES))
-        .map_err(memory)?;
+    ram.write_obj(
+        pdpt | PAGE_PRESENT_WRITABLE,
+        GuestAddress(layout::PAGE_TABLES),
+    )
+    .map_err(memory)?;
     for directory in 0..PAGE_DIRECTORIES {
         let table = pdpt + (1 + directory) * PAGE_SIZE;
-        ram.write_obj(table | PAGE_PRESENT_WRITABLE, GuestAddress(pdpt + directory * 8))
-            .map_err(memory)?;
+        ram.write_obj(
+            table | PAGE_PRESENT_WRITABLE,
+            GuestAddress(pdpt + directory * 8),
+        )
+        .map_err(memory)?;
         for entry in 0..512 {
             let target = (directory << 30) + (entry << 21);
             ram.write_obj(
@@ -127,9 +133,11 @@ fn set_boot_msrs(fd: &VcpuFd, id: u8) -> Result<(), VmError> {
         data,
         ..Default::default()
     };
-    let msrs = [entry(MSR_MISC_ENABLE, 1), entry(MSR_MTRR_DEF_TYPE, 1 << 11 | 6)];
-    let list =
-        Msrs::from_entries(&msrs).map_err(|_| VmError::Missing("room for the boot MSRs"))?;
+    let msrs = [
+        entry(MSR_MISC_ENABLE, 1),
+        entry(MSR_MTRR_DEF_TYPE, 1 << 11 | 6),
+    ];
+    let list = Msrs::from_entries(&msrs).map_err(|_| VmError::Missing("room for the boot MSRs"))?;
     let set = fd
         .set_msrs(&list)
         .map_err(|e| VmError::Vcpu(id, "KVM_SET_MSRS", e))?;

@@ -20,8 +20,7 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::run::{Bus, Stop, run};
-use crate::machine::GuestExit;
-use crate::vm::VmError;
+use crate::vm::{ExitNote, VmError};
 
 /// How long the end of a machine waits for its vCPU threads. One that hangs in the
 /// kernel, on storage under a page of the guest, is left behind.
@@ -94,7 +93,7 @@ impl VcpuThreads {
         fds: Vec<VcpuFd>,
         bus: &Arc<dyn Bus>,
         progress: &Arc<EventFd>,
-        exit: &Arc<Mutex<Option<GuestExit>>>,
+        exit: &Arc<ExitNote>,
     ) -> Result<Self, VmError> {
         extern "C" fn interrupt(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
         register_signal_handler(SIGRTMIN(), interrupt).map_err(|e| {
@@ -139,9 +138,6 @@ impl VcpuThreads {
             if desk.order != Order::End {
                 seat.set_immediate_exit(false);
                 desk.order = Order::Run;
-                if desk.doing == Doing::Parked {
-                    desk.doing = Doing::Running;
-                }
                 seat.changed.notify_all();
             }
         }
@@ -220,9 +216,10 @@ impl Drop for VcpuThreads {
 }
 
 /// A vCPU thread's life.
-fn serve(seat: &Seat, bus: &dyn Bus, progress: &EventFd, exit: &Mutex<Option<GuestExit>>) {
-    let announce = |doing| {
-        seat.desk().doing = doing;
+fn serve(seat: &Seat, bus: &dyn Bus, progress: &EventFd, exit: &ExitNote) {
+    let settle = |mut desk: MutexGuard<'_, Desk>, doing| {
+        desk.doing = doing;
+        drop(desk);
         seat.changed.notify_all();
         if let Err(e) = progress.write(1) {
             log::error!("cannot tell that vCPU {} stopped: {e}", seat.id);
@@ -237,9 +234,10 @@ fn serve(seat: &Seat, bus: &dyn Bus, progress: &EventFd, exit: &Mutex<Option<Gue
                 .unwrap_or_else(PoisonError::into_inner);
         }
         if desk.order == Order::End {
-            drop(desk);
-            return announce(Doing::Ended);
+            return settle(desk, Doing::Ended);
         }
+        // Under the lock, with the order to run: whoever asks to park from now on sees
+        // that this vCPU has to be interrupted.
         desk.doing = Doing::Running;
         drop(desk);
 
@@ -248,17 +246,13 @@ fn serve(seat: &Seat, bus: &dyn Bus, progress: &EventFd, exit: &Mutex<Option<Gue
         drop(fd);
         match stop {
             Stop::Exit(reason) => {
-                exit.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(reason);
-                return announce(Doing::Ended);
+                exit.set(reason);
+                return settle(seat.desk(), Doing::Ended);
             }
             Stop::Interrupted => {
-                let mut desk = seat.desk();
+                let desk = seat.desk();
                 if desk.order == Order::Park {
-                    desk.doing = Doing::Parked;
-                    drop(desk);
-                    announce(Doing::Parked);
+                    settle(desk, Doing::Parked);
                 }
             }
         }

@@ -75,6 +75,19 @@ pub enum VmError {
         /// Why.
         source: cmdline::Error,
     },
+    /// The command line could not be written.
+    #[error("cannot write the command line into guest memory")]
+    CmdlineLoad(#[source] loader::Error),
+    /// `--serial` names a file or socket that cannot be opened.
+    #[error("--serial {option}={}: cannot be opened", path.display())]
+    Serial {
+        /// The key.
+        option: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The boot parameters could not be written.
     #[error("cannot write the boot parameters")]
     BootParams(#[from] configurator::Error),
@@ -85,7 +98,9 @@ pub enum VmError {
     #[error("--pmem: {0} devices given, {1} at most")]
     TooManyDevices(usize, usize),
     /// A pmem device does not fit below the end of the CPU's physical addresses.
-    #[error("--pmem id={id}: {size:#x} bytes do not fit below {limit:#x}, where this CPU's addresses end")]
+    #[error(
+        "--pmem id={id}: {size:#x} bytes do not fit below {limit:#x}, where this CPU's addresses end"
+    )]
     PmemTooLarge {
         /// The device.
         id: String,

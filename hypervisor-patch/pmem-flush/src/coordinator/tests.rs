@@ -135,7 +135,7 @@ fn rule_09_a_reset_waits_for_the_thread_at_guest_memory() {
     assert!(bench.coordinator.start_pop(generation));
     let _ = bench.coordinator.reset(bench.start);
     assert!(bench.coordinator.holds_lease(generation));
-    assert!(bench.coordinator.activate().0.is_err());
+    bench.coordinator.activate().0.unwrap_err();
     let popped = Popped {
         requests: 1,
         flushes: 1,
@@ -147,7 +147,7 @@ fn rule_09_a_reset_waits_for_the_thread_at_guest_memory() {
     assert!(!bench.coordinator.holds_lease(generation));
     assert!(bench.coordinator.next_job().is_none());
     assert_eq!(bench.coordinator.counters().in_flight, 0);
-    assert!(bench.coordinator.activate().0.is_ok());
+    bench.coordinator.activate().0.unwrap();
 }
 
 #[test]

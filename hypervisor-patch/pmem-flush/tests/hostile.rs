@@ -359,22 +359,23 @@ fn rule_07_a_failed_device_stays_failed_over_restore() {
 
 /// Activates a queue whose rings are where `place` puts them.
 fn with_rings(place: impl FnOnce(&mut Queue)) {
-    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_SIZE)]).unwrap();
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_SIZE)]).expect("set-up");
     let mut driver = GuestDriver::with_memory(memory.clone(), SIZE);
     driver.flush(0);
     let mut queue = driver.queue();
     place(&mut queue);
-    let file = Arc::new(HeldFile::new(tempfile::tempfile().unwrap()));
-    let engine = FlushEngine::new(EngineConfig::new("pmem0"), file.clone(), Arc::new(())).unwrap();
+    let file = Arc::new(HeldFile::new(tempfile::tempfile().expect("set-up")));
+    let engine =
+        FlushEngine::new(EngineConfig::new("pmem0"), file.clone(), Arc::new(())).expect("set-up");
     let interrupts = Arc::new(Interrupts::default());
     let activation = Activation {
         memory: &memory,
         queue,
-        queue_evt: EventFd::new(EFD_NONBLOCK).unwrap(),
+        queue_evt: EventFd::new(EFD_NONBLOCK).expect("set-up"),
         translate: Identity,
         signal: interrupts.clone(),
     };
-    let mut queue = engine.activate(activation).unwrap();
+    let mut queue = engine.activate(activation).expect("set-up");
     queue.on_queue_event();
     while interrupts.needs_reset() == 0 {
         // The used ring is touched when the sync has ended.
@@ -384,8 +385,8 @@ fn with_rings(place: impl FnOnce(&mut Queue)) {
     assert_eq!(engine.device_state(), DeviceState::Failed);
     let deadline = Instant::now() + PATIENCE;
     engine.begin_drain(deadline);
-    engine.wait_drain().unwrap();
-    engine.sync_file(deadline, false).unwrap();
+    engine.wait_drain().expect("set-up");
+    engine.sync_file(deadline, false).expect("set-up");
     drop(queue);
     assert_eq!(engine.counters().in_flight, 0);
 }

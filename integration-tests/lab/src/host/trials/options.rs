@@ -33,7 +33,7 @@ pub struct Target {
 /// What `lab test` is told.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// The names of what would run, and nothing else
+    /// Only list the tests there are, or those of the groups and names given
     #[arg(long)]
     pub list: bool,
     #[command(flatten)]

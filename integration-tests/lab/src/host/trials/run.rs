@@ -27,7 +27,11 @@ const WAITERS: usize = 512;
 pub fn main(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     let extras = options.target.extras()?;
-    let tests = catalogue::select(catalogue::all(&workspace), &options.words, options.all)?;
+    let tests = catalogue::select(
+        catalogue::all(&workspace),
+        &options.words,
+        options.all || options.list,
+    )?;
     let mut arguments = Arguments {
         test_threads: Some(WAITERS.min(tests.len()).max(2)),
         ..Arguments::default()

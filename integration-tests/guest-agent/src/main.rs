@@ -1,5 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Process 1 of the test guests and the wire format it speaks.
+//! Process 1 of the test guests.
+//!
+//! As process 1 it sets the guest up and takes orders on `ttyS0`. On a normal machine it has
+//! subcommands.
 
-fn main() {}
+mod agent;
+mod cli;
+
+use std::process::{self, ExitCode};
+
+fn main() -> ExitCode {
+    if process::id() == 1 {
+        agent::run_as_init()
+    } else {
+        cli::run()
+    }
+}

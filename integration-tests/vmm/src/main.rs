@@ -2,4 +2,12 @@
 
 //! A small KVM virtual machine monitor that hosts the flush engine under test.
 
-fn main() {}
+use std::env::args_os;
+use std::process::ExitCode;
+
+use vmm::start::run;
+use vmm::vm::KvmFactory;
+
+fn main() -> ExitCode {
+    run(args_os(), Box::new(KvmFactory))
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 AND BSD-3-Clause
+
+//! What the worker may ask of the kernel.
+
+use std::collections::BTreeMap;
+use std::env;
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
+};
+
+use crate::error::Error;
+
+/// The filter the worker thread runs under.
+///
+/// A filter of the thread that makes the engine is inherited too: that
+/// thread has to be allowed what [`worker_rules`] lists.
+#[derive(Clone, Debug)]
+pub enum WorkerSeccomp {
+    /// [`worker_rules`], and this action for every other call.
+    Rules(SeccompAction),
+    /// A program the host has made.
+    Program(BpfProgram),
+    /// No filter.
+    Off,
+}
+
+impl Default for WorkerSeccomp {
+    fn default() -> Self {
+        WorkerSeccomp::Rules(SeccompAction::KillProcess)
+    }
+}
+
+/// The calls the worker needs, in the form seccompiler and cloud-hypervisor's
+/// tables use.
+///
+/// # Errors
+///
+/// None that depends on input; seccompiler checks each rule it is given.
+pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
+    let only_if = |argument, operator, value: libc::c_int| {
+        let value = u64::from(value.unsigned_abs());
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+            .map_err(backend)
+    };
+    // fstat in its forms: of an open file only, never of a path.
+    let empty_path = u64::from(libc::AT_EMPTY_PATH.unsigned_abs());
+    let of_open_file = |flags| {
+        only_if(
+            flags,
+            SeccompCmpOp::MaskedEq(empty_path),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Ok(vec![
+        // its task
+        (libc::SYS_fdatasync, vec![]),
+        (libc::SYS_fsync, vec![]),
+        (libc::SYS_fstat, vec![]),
+        (libc::SYS_newfstatat, vec![of_open_file(3)?]),
+        (libc::SYS_statx, vec![of_open_file(2)?]),
+        // waiting for work and telling of its end; a log line
+        (libc::SYS_futex, vec![]),
+        (libc::SYS_write, vec![]),
+        (libc::SYS_clock_gettime, vec![]),
+        // memory, for an error's text and an event
+        (libc::SYS_brk, vec![]),
+        (libc::SYS_madvise, vec![]),
+        (libc::SYS_mmap, vec![]),
+        (libc::SYS_mprotect, vec![]),
+        (libc::SYS_mremap, vec![]),
+        (libc::SYS_munmap, vec![]),
+        // signals and the thread's end
+        (libc::SYS_close, vec![]),
+        // A debug build asks whether what it closes is open.
+        (
+            libc::SYS_fcntl,
+            vec![only_if(1, SeccompCmpOp::Eq, libc::F_GETFD)?],
+        ),
+        (libc::SYS_exit, vec![]),
+        (libc::SYS_restart_syscall, vec![]),
+        (libc::SYS_rt_sigprocmask, vec![]),
+        (libc::SYS_rt_sigreturn, vec![]),
+        (libc::SYS_sched_yield, vec![]),
+        (libc::SYS_sigaltstack, vec![]),
+    ])
+}
+
+fn backend(error: BackendError) -> Error {
+    Error::BuildFilter(seccompiler::Error::Backend(error))
+}
+
+/// The program for a choice; empty for none.
+pub(crate) fn program(choice: WorkerSeccomp) -> Result<BpfProgram, Error> {
+    let action = match choice {
+        WorkerSeccomp::Off => return Ok(Vec::new()),
+        WorkerSeccomp::Program(program) => return Ok(program),
+        WorkerSeccomp::Rules(action) => action,
+    };
+    let rules: BTreeMap<_, _> = worker_rules()?.into_iter().collect();
+    let arch = env::consts::ARCH.try_into().map_err(backend)?;
+    SeccompFilter::new(rules, action, SeccompAction::Allow, arch)
+        .and_then(BpfProgram::try_from)
+        .map_err(backend)
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 AND BSD-3-Clause
+
+//! The stamp that ties a snapshot to the file it was taken with.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use serde::{Deserialize, Serialize};
+
+/// Size and time of the last modification of a backing file.
+///
+/// Taken after the snapshot's sync, when every page is clean: the guest's next
+/// write to a shared mapping then moves the time (on filesystems that write
+/// back; a tmpfs or hugetlbfs file keeps its time). The inode is not part of
+/// it, so that a copy which keeps its times fits.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FileStamp {
+    /// Size in bytes.
+    pub size: u64,
+    /// Seconds of the last modification since the epoch.
+    pub mtime: i64,
+    /// Its nanoseconds.
+    pub mtime_nsec: i64,
+}
+
+impl FileStamp {
+    /// The stamp of an open file.
+    ///
+    /// # Errors
+    ///
+    /// The file's metadata can't be read.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(FileStamp {
+            size: metadata.len(),
+            mtime: metadata.mtime(),
+            mtime_nsec: metadata.mtime_nsec(),
+        })
+    }
+
+    /// Checks that a file still is what the snapshot was taken with.
+    ///
+    /// `self` is the stamp in the snapshot, `now` the one of the file that is
+    /// to be restored on, `allow_stale` the user's override.
+    ///
+    /// # Errors
+    ///
+    /// The file has moved on. The message contains the word `stale`.
+    pub fn check(&self, now: &FileStamp, allow_stale: bool) -> Result<(), StaleFileError> {
+        if self == now || allow_stale {
+            return Ok(());
+        }
+        Err(StaleFileError {
+            expected: *self,
+            found: *now,
+        })
+    }
+}
+
+impl fmt::Display for FileStamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} bytes, modified at {}.{:09}",
+            self.size, self.mtime, self.mtime_nsec
+        )
+    }
+}
+
+/// The file is not what the snapshot was taken with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("stale backing file: the snapshot was taken with {expected}, the file has {found}")]
+pub struct StaleFileError {
+    /// The stamp in the snapshot.
+    pub expected: FileStamp,
+    /// The stamp of the file.
+    pub found: FileStamp,
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0 AND BSD-3-Clause
+
+//! The worker's filter is on and kills: tried in a child process.
+#![cfg(not(loom))]
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::time::Instant;
+
+use pmem_flush::test_utils::PATIENCE;
+use pmem_flush::{
+    EngineConfig, Error, FileStamp, FlushEngine, SyncBackend, WorkerSeccomp, worker_rules,
+};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+const CHILD: &str = "PMEM_FLUSH_SECCOMP_CHILD";
+
+/// A file whose sync does something else as well.
+struct Trespasser {
+    file: File,
+    trespass: fn(),
+}
+
+impl SyncBackend for Trespasser {
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        (self.trespass)();
+        self.file.sync_all()
+    }
+
+    fn stamp(&self) -> io::Result<FileStamp> {
+        FileStamp::of(&self.file)
+    }
+}
+
+fn open_a_path() {
+    let _ = File::open("/proc/self/maps");
+}
+
+fn stat_a_path() {
+    let _ = fs::metadata("/");
+}
+
+fn make_a_socket() {
+    // SAFETY: takes numbers only.
+    unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) };
+}
+
+fn nothing() {}
+
+/// Has the worker sync once; the worker ends the process if the filter says so.
+fn sync_with(trespass: fn(), seccomp: WorkerSeccomp) -> Result<(), Error> {
+    let backend = Arc::new(Trespasser {
+        file: tempfile::tempfile().expect("file"),
+        trespass,
+    });
+    let config = EngineConfig {
+        seccomp,
+        ..EngineConfig::new("pmem0")
+    };
+    let engine = FlushEngine::new(config, backend, Arc::new(()))?;
+    let deadline = Instant::now() + PATIENCE;
+    engine.begin_drain(deadline);
+    engine.wait_drain()?;
+    engine.sync_file(deadline, false).map(drop)
+}
+
+/// Runs one of the tests below again, in a child that then does `act`.
+fn in_child(test: &str) -> ExitStatus {
+    let mut child = Command::new(env::current_exe().expect("this test"));
+    child.args(["--exact", test, "--test-threads=1"]);
+    child.env(CHILD, "1").output().expect("child").status
+}
+
+fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+fn dies_of_sigsys(test: &str, trespass: fn()) {
+    if is_child() {
+        // Only reached again if the filter failed to kill.
+        let _ = sync_with(trespass, WorkerSeccomp::default());
+        return;
+    }
+    assert_eq!(in_child(test).signal(), Some(libc::SIGSYS));
+}
+
+#[test]
+fn opening_a_path_kills_the_process() {
+    dies_of_sigsys("opening_a_path_kills_the_process", open_a_path);
+}
+
+#[test]
+fn stat_of_a_path_kills_the_process() {
+    dies_of_sigsys("stat_of_a_path_kills_the_process", stat_a_path);
+}
+
+#[test]
+fn making_a_socket_kills_the_process() {
+    dies_of_sigsys("making_a_socket_kills_the_process", make_a_socket);
+}
+
+#[test]
+fn the_workers_own_calls_are_allowed() {
+    sync_with(nothing, WorkerSeccomp::default()).unwrap();
+}
+
+#[test]
+fn a_host_can_bring_its_own_program() {
+    if is_child() {
+        let rules = worker_rules().unwrap().into_iter().collect();
+        let filter = SeccompFilter::new(
+            rules,
+            SeccompAction::KillProcess,
+            SeccompAction::Allow,
+            env::consts::ARCH.try_into().unwrap(),
+        );
+        let program: BpfProgram = filter.unwrap().try_into().unwrap();
+        sync_with(nothing, WorkerSeccomp::Program(program.clone())).unwrap();
+        let _ = sync_with(open_a_path, WorkerSeccomp::Program(program));
+        return;
+    }
+    let status = in_child("a_host_can_bring_its_own_program");
+    assert_eq!(status.signal(), Some(libc::SIGSYS));
+}
+
+#[test]
+fn a_bad_program_is_refused_when_the_engine_is_made() {
+    // One instruction that is none.
+    let program: BpfProgram = vec![seccompiler::sock_filter {
+        code: 0xffff,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    }];
+    let error = sync_with(nothing, WorkerSeccomp::Program(program)).unwrap_err();
+    assert!(matches!(error, Error::ApplyFilter(_)), "{error}");
+}
+
+#[test]
+fn the_filter_can_be_switched_off() {
+    sync_with(open_a_path, WorkerSeccomp::Off).unwrap();
+}

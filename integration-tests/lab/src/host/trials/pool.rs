@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Scenarios in labs, several labs at once.
+//!
+//! A lab that dies or hangs takes only the scenario that was running in it; a fresh lab goes on with
+//! the others.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Error, Result, anyhow};
+
+use crate::host::lab::{Lab, last_words};
+use crate::host::machine::Next;
+use crate::host::progress::Progress;
+use crate::host::setup::Assets;
+use crate::host::share::Extra;
+use crate::host::trials::batch;
+use crate::host::trials::report::{Ran, Verdict};
+use crate::job::{Record, Trial, TrialResult, Work};
+
+/// From QEMU's start to the first record; half a minute at most, if the machine is not busy.
+const BOOT: Duration = Duration::from_secs(300);
+
+/// The lab watches its scenarios' time itself, and cleans up. This is for a lab that can't.
+const GRACE: Duration = Duration::from_secs(120);
+
+/// Boots that may fail in a row before the scenarios that wait for them do.
+const BOOTS: u32 = 2;
+
+/// A scenario to run, and where its verdict goes.
+pub struct Request {
+    /// What to run.
+    pub trial: Trial,
+    /// Its own limit.
+    pub limit: Duration,
+    /// What it took the last time, or its limit.
+    pub cost: Duration,
+    /// Who waits for it.
+    pub verdict: Sender<Verdict>,
+    /// Boots that failed with it as the next to run.
+    pub failed_boots: u32,
+}
+
+/// Labs and what they have to do.
+pub struct Pool<'a> {
+    assets: &'a Assets,
+    extras: &'a [Extra],
+    labs: usize,
+    progress: &'a Progress,
+    queue: Mutex<VecDeque<Request>>,
+}
+
+impl<'a> Pool<'a> {
+    /// A pool of `labs` machines.
+    pub fn new(
+        assets: &'a Assets,
+        extras: &'a [Extra],
+        progress: &'a Progress,
+        labs: usize,
+        requests: Vec<Request>,
+    ) -> Self {
+        let queue = batch::sorted(requests, |request| request.cost);
+        Self {
+            assets,
+            extras,
+            labs,
+            progress,
+            queue: Mutex::new(queue),
+        }
+    }
+
+    /// Runs everything; all verdicts have been sent when it returns.
+    pub fn run(&self) {
+        thread::scope(|scope| {
+            for _ in 0..self.labs {
+                scope.spawn(|| self.work());
+            }
+        });
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Request>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        loop {
+            let requests = batch::next(&mut self.queue(), self.labs);
+            if requests.is_empty() {
+                return;
+            }
+            let mut shift = Shift::new(requests);
+            if let Err(error) = self.shift(&mut shift) {
+                shift.blame(&error);
+            }
+            batch::put_back(&mut self.queue(), shift.left());
+        }
+    }
+
+    /// One lab from boot to power-off.
+    fn shift(&self, shift: &mut Shift) -> Result<()> {
+        let trials = shift.trials();
+        self.progress
+            .step(&format!("starting a lab for {}", names(&trials)));
+        let lab = Lab::start(self.assets, Work::Trials { trials }, self.extras)?;
+        let mut deadline = Instant::now() + BOOT;
+        loop {
+            match lab.machine.next(deadline)? {
+                Next::Record(record) => match *record {
+                    Record::Started { trial } => {
+                        deadline = Instant::now() + shift.start(trial) + GRACE;
+                    }
+                    Record::Progress { trial, text } => {
+                        let name = shift.name(trial);
+                        self.progress.step(&format!("{name}: {text}"));
+                    }
+                    Record::Finished { result, trial } => {
+                        self.progress.rest();
+                        shift.finish(trial, result);
+                        deadline = Instant::now() + GRACE;
+                    }
+                    Record::Done => return Ok(()),
+                    Record::Broken { text } => {
+                        return Err(anyhow!(
+                            "the lab is broken: {text}\n{}",
+                            last_words(&lab.machine)
+                        ));
+                    }
+                    _ => {}
+                },
+                Next::Ended => return Err(anyhow!("the lab died\n{}", last_words(&lab.machine))),
+                Next::Timeout => {
+                    return Err(anyhow!("the lab hangs\n{}", last_words(&lab.machine)));
+                }
+            }
+        }
+    }
+}
+
+fn names(trials: &[Trial]) -> String {
+    let names: Vec<_> = trials.iter().map(|trial| trial.scenario.as_str()).collect();
+    names.join(", ")
+}
+
+/// What one lab was given and how far it came.
+struct Shift {
+    requests: Vec<Option<Request>>,
+    running: Option<(usize, Instant)>,
+    any_started: bool,
+}
+
+impl Shift {
+    fn new(requests: Vec<Request>) -> Self {
+        Self {
+            requests: requests.into_iter().map(Some).collect(),
+            running: None,
+            any_started: false,
+        }
+    }
+
+    fn trials(&self) -> Vec<Trial> {
+        self.requests
+            .iter()
+            .flatten()
+            .map(|request| request.trial.clone())
+            .collect()
+    }
+
+    fn name(&self, index: usize) -> &str {
+        let request = self.requests.get(index).and_then(Option::as_ref);
+        request.map_or("?", |request| &request.trial.scenario)
+    }
+
+    /// The limit of what was started.
+    fn start(&mut self, index: usize) -> Duration {
+        self.any_started = true;
+        self.running = Some((index, Instant::now()));
+        let request = self.requests.get(index).and_then(Option::as_ref);
+        request.map_or(Duration::ZERO, |request| request.limit)
+    }
+
+    fn finish(&mut self, index: usize, result: TrialResult) {
+        self.running = None;
+        if let Some(request) = self.requests.get_mut(index).and_then(Option::take) {
+            request.answer(Verdict::of_lab(result));
+        }
+    }
+
+    /// The lab is gone: whose fault is it?
+    fn blame(&mut self, error: &Error) {
+        if let Some((index, begun)) = self.running.take() {
+            if let Some(request) = self.requests.get_mut(index).and_then(Option::take) {
+                request.fail(format!("{error:#}"), begun.elapsed());
+            }
+            return;
+        }
+        if self.any_started {
+            return;
+        }
+        // Nothing ran: a boot that failed is nobody's fault, once.
+        for slot in &mut self.requests {
+            if let Some(request) = slot {
+                request.failed_boots += 1;
+                if request.failed_boots >= BOOTS
+                    && let Some(request) = slot.take()
+                {
+                    request.fail(format!("the lab does not start: {error:#}"), Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    fn left(self) -> Vec<Request> {
+        self.requests.into_iter().flatten().collect()
+    }
+}
+
+impl Request {
+    fn answer(self, verdict: Verdict) {
+        // Nobody waits any more when the run was ended.
+        let _ = self.verdict.send(verdict);
+    }
+
+    fn fail(self, reason: String, took: Duration) {
+        let verdict = Verdict::failed(reason, took, Some(Ran::trial(&self.trial)));
+        self.answer(verdict);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::sync::mpsc::{self, Receiver};
+
+    use super::*;
+    use crate::job::{Driver, Outcome, VmmChoice, VmmKind};
+
+    fn request(name: &str) -> (Request, Receiver<Verdict>) {
+        let (verdict, receiver) = mpsc::channel();
+        let trial = Trial {
+            driver: Driver::C,
+            kernel: "7.3".to_owned(),
+            options: BTreeMap::new(),
+            scenario: name.to_owned(),
+            seed: 1,
+            vmm: VmmChoice {
+                kind: VmmKind::Vmm,
+                path: PathBuf::from("/x"),
+            },
+        };
+        let second = Duration::from_secs(1);
+        (
+            Request {
+                trial,
+                limit: second,
+                cost: second,
+                verdict,
+                failed_boots: 0,
+            },
+            receiver,
+        )
+    }
+
+    fn left(shift: Shift) -> Vec<String> {
+        shift
+            .left()
+            .into_iter()
+            .map(|request| request.trial.scenario)
+            .collect()
+    }
+
+    #[test]
+    fn a_dead_lab_takes_only_what_was_running() {
+        let (a, got_a) = request("a");
+        let (b, got_b) = request("b");
+        let (c, got_c) = request("c");
+        let mut shift = Shift::new(vec![a, b, c]);
+        shift.start(0);
+        let trial = shift.trials().remove(0);
+        let result = TrialResult {
+            duration_ms: 5,
+            logs: Vec::new(),
+            measurements: BTreeMap::new(),
+            outcome: Outcome::Passed,
+            trial,
+            vmm_version: None,
+        };
+        shift.finish(0, result);
+        shift.start(1);
+        shift.blame(&anyhow!("gone"));
+        assert_eq!(left(shift), ["c"]);
+        assert!(got_a.recv().unwrap().is_passed());
+        assert!(got_b.recv().unwrap().reason().unwrap().contains("gone"));
+        got_c.recv().unwrap_err();
+    }
+
+    #[test]
+    fn a_lab_that_does_not_start_is_tried_again_once() {
+        let (a, got) = request("a");
+        let mut shift = Shift::new(vec![a]);
+        shift.blame(&anyhow!("no boot"));
+        let again = shift.left();
+        assert_eq!(again.len(), 1);
+        let mut shift = Shift::new(again);
+        shift.blame(&anyhow!("no boot"));
+        assert!(left(shift).is_empty());
+        assert!(got.recv().unwrap().reason().unwrap().contains("no boot"));
+    }
+
+    #[test]
+    fn a_lab_that_dies_between_scenarios_blames_none() {
+        let (a, _got_a) = request("a");
+        let (b, got_b) = request("b");
+        let mut shift = Shift::new(vec![a, b]);
+        shift.start(0);
+        shift.running = None;
+        shift.requests[0] = None;
+        shift.blame(&anyhow!("gone"));
+        assert_eq!(left(shift), ["b"]);
+        got_b.recv().unwrap_err();
+    }
+}

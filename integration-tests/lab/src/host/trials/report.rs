@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What came out of a test: for libtest-mimic, for the results folder, for the last line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use libtest_mimic::{Completion, Conclusion, Failed};
+use serde::{Deserialize, Serialize};
+
+use crate::host::lab;
+use crate::host::programs;
+use crate::host::setup::Assets;
+use crate::host::tool;
+use crate::job::{Outcome, Trial, TrialResult};
+use crate::scenarios;
+
+/// How a test ended.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    outcome: Outcome,
+    took: Duration,
+    ran: Option<Ran>,
+}
+
+/// What ran in a lab.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Ran {
+    /// To its end.
+    Result(Box<TrialResult>),
+    /// Its lab died under it.
+    Trial {
+        /// What was to run.
+        trial: Box<Trial>,
+    },
+}
+
+impl Ran {
+    /// Something whose lab died.
+    pub fn trial(trial: &Trial) -> Self {
+        Self::Trial {
+            trial: Box::new(trial.clone()),
+        }
+    }
+}
+
+impl Verdict {
+    /// Of a test on the host.
+    pub fn of_host(result: Result<()>, took: Duration) -> Self {
+        let outcome = match result {
+            Ok(()) => Outcome::Passed,
+            Err(error) => Outcome::Failed {
+                reason: format!("{error:#}"),
+            },
+        };
+        Self {
+            outcome,
+            took,
+            ran: None,
+        }
+    }
+
+    /// Of a scenario that came to its end.
+    pub fn of_lab(result: TrialResult) -> Self {
+        Self {
+            outcome: result.outcome.clone(),
+            took: Duration::from_millis(result.duration_ms),
+            ran: Some(Ran::Result(Box::new(result))),
+        }
+    }
+
+    /// Of one that did not.
+    pub fn failed(reason: String, took: Duration, ran: Option<Ran>) -> Self {
+        Self {
+            outcome: Outcome::Failed { reason },
+            took,
+            ran,
+        }
+    }
+
+    /// The scenario's figures and logs, if it came to its end.
+    pub fn result(&self) -> Option<&TrialResult> {
+        match &self.ran {
+            Some(Ran::Result(result)) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// True if all that was asked for was seen.
+    pub fn is_passed(&self) -> bool {
+        self.outcome == Outcome::Passed
+    }
+
+    /// Why it failed or was skipped.
+    pub fn reason(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Passed => None,
+            Outcome::Failed { reason } | Outcome::Skipped { reason } => Some(reason),
+        }
+    }
+
+    /// In libtest-mimic's words; a failure's message has the ends of the logs.
+    pub fn completion(&self) -> Result<Completion, Failed> {
+        match &self.outcome {
+            Outcome::Passed => Ok(Completion::Completed),
+            Outcome::Skipped { reason } => Ok(Completion::ignored_with(reason)),
+            Outcome::Failed { reason } => {
+                let mut text = reason.clone();
+                for log in self.result().iter().flat_map(|result| &result.logs) {
+                    text.push_str(&format!(
+                        "\n--- {} ---\n{}",
+                        log.name,
+                        tool::tail(&log.text, 40)
+                    ));
+                }
+                Err(text.into())
+            }
+        }
+    }
+}
+
+/// The folder with one JSON file for each test.
+pub struct Results {
+    dir: PathBuf,
+    commit: String,
+}
+
+/// What all results of a run have in common.
+#[derive(Serialize)]
+struct Written<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    duration_ms: u128,
+    commit: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lab: Option<&'a Environment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ran: Option<&'a Ran>,
+}
+
+/// The machine a scenario ran on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Environment {
+    accel: &'static str,
+    lab_kernel: String,
+    guest_kernels: Vec<String>,
+    lab_root: String,
+}
+
+impl Environment {
+    /// From what labs are started from.
+    pub fn new(assets: &Assets) -> Result<Self> {
+        Ok(Self {
+            accel: lab::accel(assets)?.name(),
+            lab_kernel: assets.lab_kernel.release.clone(),
+            guest_kernels: assets
+                .guests
+                .iter()
+                .map(|guest| guest.release.clone())
+                .collect(),
+            lab_root: assets
+                .root
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Before {
+    outcome: String,
+    duration_ms: u64,
+}
+
+impl Results {
+    /// `target/results`.
+    pub fn open() -> Result<Self> {
+        let root = programs::workspace()?;
+        let dir = root.join("target/results");
+        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        let commit = tool::output(
+            Command::new("git")
+                .args(["describe", "--always", "--dirty", "--abbrev=12"])
+                .current_dir(&root),
+        );
+        // A source archive has no history.
+        let commit = commit.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
+        Ok(Self { dir, commit })
+    }
+
+    /// Writes one test's file.
+    pub fn write(&self, name: &str, verdict: &Verdict, lab: Option<&Environment>) -> Result<()> {
+        let scenario = verdict
+            .result()
+            .and_then(|result| scenarios::find(&result.trial.scenario));
+        let written = Written {
+            name,
+            outcome: &verdict.outcome,
+            duration_ms: verdict.took.as_millis(),
+            commit: &self.commit,
+            about: scenario.map(|scenario| scenario.summary),
+            control: scenario.map(|scenario| scenario.control),
+            lab,
+            ran: verdict.ran.as_ref(),
+        };
+        let path = self.path(name);
+        fs::write(&path, serde_json::to_vec_pretty(&written)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// What a test took when it last passed.
+    pub fn last_duration(&self, name: &str) -> Option<Duration> {
+        let text = fs::read(self.path(name)).ok()?;
+        let before: Before = serde_json::from_slice(&text).ok()?;
+        (before.outcome == "passed").then(|| Duration::from_millis(before.duration_ms))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.json"))
+    }
+
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// The last line of a run; nothing else is on it.
+pub fn closing_line(conclusion: &Conclusion) -> String {
+    let Conclusion {
+        num_passed,
+        num_failed,
+        num_ignored,
+        ..
+    } = conclusion;
+    let skipped = if *num_ignored > 0 {
+        format!(", {num_ignored} skipped")
+    } else {
+        String::new()
+    };
+    format!("{num_passed} passed, {num_failed} failed{skipped}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_line_counts_passed_failed_and_skipped() {
+        let mut conclusion = Conclusion {
+            num_filtered_out: 0,
+            num_passed: 3,
+            num_failed: 1,
+            num_ignored: 0,
+            num_measured: 0,
+        };
+        assert_eq!(closing_line(&conclusion), "3 passed, 1 failed");
+        conclusion.num_ignored = 2;
+        assert_eq!(closing_line(&conclusion), "3 passed, 1 failed, 2 skipped");
+    }
+
+    #[test]
+    fn a_result_can_be_read_back_and_a_failure_is_no_measure_of_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let results = Results {
+            dir: dir.path().to_owned(),
+            commit: "c".to_owned(),
+        };
+        let took = Duration::from_millis(1500);
+        results
+            .write("a", &Verdict::of_host(Ok(()), took), None)
+            .unwrap();
+        assert_eq!(results.last_duration("a"), Some(took));
+        let failed = Verdict::failed("why".to_owned(), took, None);
+        results.write("a", &failed, None).unwrap();
+        assert_eq!(results.last_duration("a"), None);
+        let text = fs::read_to_string(dir.path().join("a.json")).unwrap();
+        assert!(
+            text.contains("\"why\"") && text.contains("\"failed\""),
+            "{text}"
+        );
+        assert_eq!(results.last_duration("b"), None);
+    }
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The tests that need no lab: format, lints, each package's own tests, models, fuzz targets.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::host::cache::Cache;
+use crate::host::keeper;
+use crate::host::programs::{self, cargo};
+use crate::host::tool;
+
+/// The engine's fuzz package, which is not a member of the workspace.
+const FUZZ: &str = "hypervisor-patch/pmem-flush/fuzz";
+
+/// The most one of them may take.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// A test on the host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HostTest {
+    /// `cargo fmt --check`.
+    Format,
+    /// `cargo clippy`, warnings are errors.
+    Lint,
+    /// A package's own tests.
+    Package(String),
+    /// A package's loom models, its mutations included.
+    Model(String),
+    /// A fuzz target, for a while.
+    Fuzz(String),
+}
+
+/// What the workspace has.
+pub struct Workspace {
+    root: PathBuf,
+    packages: Vec<Package>,
+    fuzz_targets: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    target: Option<String>,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub fn open() -> Result<Self> {
+        let root = programs::workspace()?;
+        let text = tool::output(
+            Command::new(cargo())
+                .args(["metadata", "--no-deps", "--format-version", "1"])
+                .current_dir(&root),
+        )?;
+        let metadata: Metadata =
+            serde_json::from_str(&text).context("cannot read cargo's metadata")?;
+        let fuzz_targets = fuzz_targets(&root.join(FUZZ).join("fuzz_targets"))?;
+        Ok(Self {
+            root,
+            packages: metadata.packages,
+            fuzz_targets,
+        })
+    }
+
+    /// (name, group, test), what tells most first.
+    pub fn tests(&self) -> Vec<(String, &'static str, HostTest)> {
+        let mut tests = vec![
+            ("fmt".to_owned(), "unit", HostTest::Format),
+            ("clippy".to_owned(), "unit", HostTest::Lint),
+        ];
+        for package in &self.packages {
+            let name = &package.name;
+            tests.push((
+                format!("unit-{name}"),
+                "unit",
+                HostTest::Package(name.clone()),
+            ));
+        }
+        for package in self.packages.iter().filter(|package| package.has_models()) {
+            let name = &package.name;
+            tests.push((
+                format!("model-{name}"),
+                "model",
+                HostTest::Model(name.clone()),
+            ));
+        }
+        for target in &self.fuzz_targets {
+            tests.push((
+                format!("fuzz-{target}"),
+                "fuzz",
+                HostTest::Fuzz(target.clone()),
+            ));
+        }
+        tests
+    }
+
+    /// Runs one; the error holds the last lines of what it printed.
+    pub fn run(&self, test: &HostTest, fuzz_seconds: u32) -> Result<()> {
+        let mut command = Command::new(cargo());
+        command.current_dir(&self.root);
+        match test {
+            HostTest::Format => command.args(["fmt", "--all", "--check"]),
+            HostTest::Lint => command.args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--locked",
+                "--",
+                "--deny",
+                "warnings",
+            ]),
+            HostTest::Package(name) => command.args(["test", "--locked", "--package", name]),
+            HostTest::Model(name) => command
+                .args(["test", "--locked", "--release", "--lib", "--package", name])
+                .args(["--target-dir", "target/loom", "--", "model", "mutation"])
+                .env_remove("CARGO_ENCODED_RUSTFLAGS")
+                .env("RUSTFLAGS", "--cfg loom"),
+            HostTest::Fuzz(target) => self.fuzz(&mut command, target, fuzz_seconds)?,
+        };
+        finish(command)
+    }
+
+    fn fuzz<'a>(
+        &self,
+        command: &'a mut Command,
+        target: &str,
+        seconds: u32,
+    ) -> Result<&'a mut Command> {
+        let tools = cargo_fuzz()?;
+        *command = Command::new(tools.join("bin/cargo-fuzz"));
+        Ok(command
+            .args(["run", target, "--fuzz-dir"])
+            .arg(self.root.join(FUZZ))
+            .args(["--", &format!("-max_total_time={seconds}"), "-verbosity=0"])
+            .current_dir(&self.root)
+            // The sanitizer's flag is unstable, the compiler we have is not.
+            .env("RUSTC_BOOTSTRAP", "1"))
+    }
+}
+
+impl Package {
+    fn has_models(&self) -> bool {
+        self.dependencies.iter().any(|dependency| {
+            dependency.name == "loom" && dependency.target.as_deref() == Some("cfg(loom)")
+        })
+    }
+}
+
+fn fuzz_targets(dir: &Path) -> Result<Vec<String>> {
+    let mut targets = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs")
+            && let Some(stem) = path.file_stem()
+        {
+            targets.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    targets.sort();
+    Ok(targets)
+}
+
+/// Installs cargo-fuzz where it stands in nobody's way.
+fn cargo_fuzz() -> Result<PathBuf> {
+    let cache = Cache::open()?;
+    let tools = cache.dir("tools")?;
+    let _lock = cache.lock("tools")?;
+    if !tools.join("bin/cargo-fuzz").is_file() {
+        let mut command = Command::new(cargo());
+        command
+            .args(["install", "--locked", "cargo-fuzz", "--root"])
+            .arg(&tools);
+        finish(command).context("cannot install cargo-fuzz")?;
+    }
+    Ok(tools)
+}
+
+/// Runs with a time limit, the output in a file: a pipe that nobody reads would stop the command.
+fn finish(mut command: Command) -> Result<()> {
+    let output = tempfile::NamedTempFile::new()?;
+    let file: File = output.reopen()?;
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file);
+    let mut child = keeper::spawn(command).context("cannot run cargo")?;
+    let deadline = Instant::now() + LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            break None;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    keeper::forget(child.id());
+    let said = fs::read(output.path())?;
+    let said = tool::tail(&String::from_utf8_lossy(&said), 60);
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => bail!("{status}\n{said}"),
+        None => bail!("not over after {} s\n{said}", LIMIT.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace() -> Workspace {
+        let text = r#"{"packages":[
+            {"name":"a","dependencies":[{"name":"loom","target":"cfg(loom)"}]},
+            {"name":"b","dependencies":[{"name":"loom","target":null}]}]}"#;
+        let metadata: Metadata = serde_json::from_str(text).unwrap();
+        Workspace {
+            root: PathBuf::from("/"),
+            packages: metadata.packages,
+            fuzz_targets: vec!["ring".to_owned()],
+        }
+    }
+
+    #[test]
+    fn every_package_is_tested_and_those_with_models_checked() {
+        let names: Vec<_> = workspace()
+            .tests()
+            .into_iter()
+            .map(|(name, ..)| name)
+            .collect();
+        assert_eq!(
+            names,
+            ["fmt", "clippy", "unit-a", "unit-b", "model-a", "fuzz-ring"]
+        );
+    }
+
+    #[test]
+    fn fuzz_targets_are_the_source_files() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["ring.rs", "protocol.rs", "notes.md"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(fuzz_targets(dir.path()).unwrap(), ["protocol", "ring"]);
+        fuzz_targets(&dir.path().join("none")).unwrap_err();
+    }
+
+    #[test]
+    fn a_failing_command_says_what_it_printed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo reason >&2; exit 7"]);
+        let error = finish(command).unwrap_err().to_string();
+        assert!(error.contains("reason") && error.contains('7'), "{error}");
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What a scenario is given to work with.
+
+use std::cell::Cell;
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, anyhow};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::inside::cleanup::WORK;
+use crate::inside::disk::{Backing, HostFs, Scratch};
+use crate::inside::guest::Guest;
+use crate::inside::machine::{Boot, Capability, Maker, Pmem, Qemu, Rest, missing};
+use crate::inside::trial::Said;
+use crate::job::{SHARE, Trial, VmmKind};
+
+/// Size of the ack device. Room for some 1,900 acked blocks.
+const ACK_BYTES: u64 = 2 << 20;
+
+/// Guest memory. Small, so that a snapshot is quick.
+const GUEST_MIB: u64 = 256;
+
+/// The VMM, kernel or driver lacks what a scenario needs: the trial is skipped.
+#[derive(Debug)]
+pub struct Missing(pub String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// A trial as its scenario sees it.
+pub struct Context {
+    /// True where KVM is emulated.
+    pub emulated: bool,
+    /// What is to be run.
+    pub trial: Trial,
+    maker: Rc<dyn Maker>,
+    processes: Rc<Cell<usize>>,
+    scratch: Scratch,
+}
+
+impl Context {
+    /// A fresh context.
+    pub fn new(trial: Trial, emulated: bool) -> Result<Self> {
+        let path = &trial.vmm.path;
+        let maker: Rc<dyn Maker> = match trial.vmm.kind {
+            VmmKind::Vmm | VmmKind::CloudHypervisor => Rc::new(Rest::new(path)),
+            VmmKind::Qemu => Rc::new(Qemu::new(path)),
+        };
+        Said::VmmVersion(maker.version()?).say();
+        let scratch = Scratch::open()?;
+        Ok(Self {
+            emulated,
+            maker,
+            processes: Rc::default(),
+            scratch,
+            trial,
+        })
+    }
+
+    /// Says that the trial has come to a new step.
+    pub fn step(&self, text: &str) {
+        Said::Step(text.to_owned()).say();
+    }
+
+    /// Records a figure under a name.
+    pub fn measure(&self, name: &str, value: impl Serialize) {
+        Said::Measured(name.to_owned(), json!(value)).say();
+    }
+
+    /// Skips the trial if the VMM lacks one of these.
+    pub fn needs(&self, capabilities: &[Capability]) -> Result<()> {
+        for capability in capabilities {
+            if !self.maker.has(*capability)? {
+                return Err(missing(*capability));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the VMM has something.
+    pub fn has(&self, capability: Capability) -> Result<bool> {
+        self.maker.has(capability)
+    }
+
+    /// A number the user may set with `--set NAME=VALUE`.
+    pub fn number(&self, name: &str, default: u64) -> Result<u64> {
+        match self.trial.options.get(name) {
+            Some(text) => text
+                .parse()
+                .map_err(|_| anyhow!("--set {name}={text}: `{text}` is no whole number")),
+            None => Ok(default),
+        }
+    }
+
+    /// A fresh filesystem on a disk of its own, with room for `bytes` of files.
+    pub fn backing(&mut self, name: &str, fs: HostFs, bytes: u64) -> Result<Backing> {
+        Backing::new(&mut self.scratch, name, fs, bytes)
+    }
+
+    /// A fresh ack device; its file lies in memory, so that no disk's speed or
+    /// failure is in the way of an ack.
+    pub fn ack(&self) -> Result<Pmem> {
+        let path = Path::new(WORK).join("ack.img");
+        File::create(&path)
+            .and_then(|file| file.set_len(ACK_BYTES))
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Pmem::new("ack", &path))
+    }
+
+    /// An empty folder for a snapshot, in memory.
+    pub fn snapshot_folder(&self, name: &str) -> Result<PathBuf> {
+        let path = Path::new(WORK).join(name);
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// Boots a guest with these devices and waits until its agent answers.
+    pub fn boot(&self, pmem: Vec<Pmem>) -> Result<Guest> {
+        self.boot_with(pmem, self.trial.driver.name())
+    }
+
+    /// The same with another choice of the guest's driver: `c`, `rust` or `none`.
+    pub fn boot_with(&self, pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+        self.step("boot the guest");
+        let images = Path::new(SHARE).join("images");
+        let kernel = &self.trial.kernel;
+        let boot = Boot {
+            cmdline: format!(
+                "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off \
+                 agent.driver={driver}"
+            ),
+            cpus: 1,
+            initramfs: images.join(format!("initramfs-{kernel}.cpio")),
+            kernel: images.join(format!("bzImage-{kernel}")),
+            memory_mib: GUEST_MIB,
+            pmem,
+        };
+        Guest::boot(Rc::clone(&self.maker), Rc::clone(&self.processes), &boot)
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A filesystem of the host side, with the pmem files on it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::inside::cleanup::WORK;
+use crate::inside::command::{ask, run};
+use crate::inside::disk::{Mapping, Scratch, Table};
+
+/// The filesystem below a pmem file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HostFs {
+    /// ext4 as mkfs makes it.
+    Ext4,
+    /// ext4 without a journal.
+    Ext4NoJournal,
+    /// XFS.
+    Xfs,
+}
+
+impl HostFs {
+    /// The smallest piece of disk it is made on here, in bytes; XFS refuses
+    /// less than 300 MiB.
+    fn smallest(self) -> u64 {
+        match self {
+            Self::Xfs => 320 << 20,
+            _ => 64 << 20,
+        }
+    }
+
+    fn make(self, device: &str) -> Result<()> {
+        let arguments: &[&str] = match self {
+            Self::Ext4 => &["-q", "-F", "-E", "nodiscard", device],
+            Self::Ext4NoJournal => &["-q", "-F", "-E", "nodiscard", "-O", "^has_journal", device],
+            Self::Xfs => &["-q", "-f", "-K", device],
+        };
+        let tool = if self == Self::Xfs {
+            "mkfs.xfs"
+        } else {
+            "mkfs.ext4"
+        };
+        run(tool, arguments).map(drop)
+    }
+}
+
+/// A mounted filesystem on a disk that can be made slow or bad; dropping it
+/// makes the disk good again, unmounts and removes it.
+pub struct Backing {
+    at: PathBuf,
+    mapping: Mapping,
+}
+
+impl Backing {
+    /// Makes a filesystem with room for `bytes` of files.
+    pub fn new(scratch: &mut Scratch, name: &str, fs: HostFs, bytes: u64) -> Result<Self> {
+        // A quarter more for the journal and the filesystem's own tables.
+        let room = (bytes + bytes / 4 + (32 << 20)).max(fs.smallest());
+        let mapping = Mapping::new(name, scratch.cut(room)?, Table::Plain)?;
+        let device = mapping.path().display().to_string();
+        fs.make(&device)?;
+        let at = Path::new(WORK).join(name);
+        fs::create_dir_all(&at)?;
+        run("mount", &[&device, &at.display().to_string()])?;
+        Ok(Self { at, mapping })
+    }
+
+    /// Makes a file whose blocks are all written, so that a guest's write to
+    /// it needs no room and a sync of it no journal.
+    pub fn written_file(&self, name: &str, bytes: u64) -> Result<PathBuf> {
+        let path = self.at.join(name);
+        let mut file = File::create(&path)?;
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..bytes.div_ceil(1 << 20) {
+            file.write_all(&zeros)
+                .with_context(|| format!("cannot fill {}", path.display()))?;
+        }
+        file.set_len(bytes)?;
+        file.sync_all()?;
+        Ok(path)
+    }
+
+    /// Makes a file with its room reserved, but nothing written.
+    pub fn reserved_file(&self, name: &str, bytes: u64) -> Result<PathBuf> {
+        let path = self.at.join(name);
+        let file = File::create(&path)?;
+        fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(bytes)?)
+            .with_context(|| format!("cannot reserve {}", path.display()))?;
+        file.sync_all()?;
+        Ok(path)
+    }
+
+    /// Changes how the disk behaves.
+    pub fn disk(&self, table: Table) -> Result<()> {
+        self.mapping.set(table)
+    }
+
+    /// The device it is made on.
+    pub fn device(&self) -> PathBuf {
+        self.mapping.path()
+    }
+
+    /// True if the filesystem has turned itself read-only after an error.
+    pub fn is_read_only(&self) -> Result<bool> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let at = self.at.display().to_string();
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some(&at));
+        let options = line
+            .and_then(|line| line.split(' ').nth(3))
+            .unwrap_or_default();
+        let said = options
+            .split(',')
+            .any(|option| option == "ro" || option == "emergency_ro");
+        // ext4 without a journal, and XFS after a shutdown, refuse without saying "ro".
+        let probe = self.at.join(".probe");
+        let refused = File::create(&probe)
+            .and_then(|file| file.sync_all())
+            .is_err();
+        let _ = fs::remove_file(&probe);
+        Ok(said || refused)
+    }
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        let _ = self.mapping.set(Table::Plain);
+        let _ = ask("umount", &[&self.at.display().to_string()]);
+    }
+}
+
+/// A guest's filesystem, read from the host side: its image, mounted read-only
+/// through a loop device. Dropping it unmounts.
+pub struct ReadOnly {
+    at: PathBuf,
+}
+
+impl ReadOnly {
+    /// Mounts `image`, or a copy of it: a filesystem that was in use has a
+    /// journal to replay, and the image itself is never written.
+    pub fn mount(image: &Path, in_use: bool) -> Result<Self> {
+        let at = Path::new(WORK).join("readback");
+        fs::create_dir_all(&at)?;
+        let target = at.display().to_string();
+        if in_use {
+            let copy = image.with_extension("copy");
+            let names = [image, &copy].map(|path| path.display().to_string());
+            run(
+                "cp",
+                &["--sparse=always", "--reflink=auto", &names[0], &names[1]],
+            )?;
+            run("mount", &["-o", "loop", &names[1], &target])?;
+            // The loop device holds it as long as it is needed.
+            fs::remove_file(&copy)?;
+        } else {
+            run(
+                "mount",
+                &["-o", "loop,ro", &image.display().to_string(), &target],
+            )?;
+        }
+        Ok(Self { at })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.at
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = ask("umount", &["--detach-loop", &self.at.display().to_string()]);
+    }
+}

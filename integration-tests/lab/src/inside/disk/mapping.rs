@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A device-mapper device over a piece of the scratch disk.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::inside::command::{ask, run};
+use crate::inside::disk::Piece;
+
+/// How the device behaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Table {
+    /// Each flush takes at least this many milliseconds (dm-delay); reads and
+    /// writes pass at once.
+    FlushCost(u32),
+    /// Writes and flushes fail, reads pass (dm-flakey).
+    FailWrites,
+    /// Everything passes.
+    Plain,
+}
+
+/// A mapped device; dropping it removes it.
+pub struct Mapping {
+    name: String,
+    piece: Piece,
+}
+
+impl Mapping {
+    /// Maps `piece` as `/dev/mapper/<name>`.
+    pub fn new(name: &str, piece: Piece, table: Table) -> Result<Self> {
+        let mapping = Self {
+            name: name.to_owned(),
+            piece,
+        };
+        let table = mapping.line(table);
+        dmsetup(&["create", name, "--table", &table])?;
+        Ok(mapping)
+    }
+
+    /// The device node.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/dev/mapper").join(&self.name)
+    }
+
+    /// Changes the table under running I/O. A filesystem above is not frozen:
+    /// one that waits for a bad disk would never let the change happen. What
+    /// dm-delay holds back goes out at once.
+    pub fn set(&self, table: Table) -> Result<()> {
+        dmsetup(&["load", &self.name, "--table", &self.line(table)])?;
+        dmsetup(&["suspend", "--noflush", "--nolockfs", &self.name])?;
+        dmsetup(&["resume", &self.name])
+    }
+
+    fn line(&self, table: Table) -> String {
+        let Piece {
+            device,
+            start,
+            sectors,
+        } = &self.piece;
+        let device = device.display();
+        match table {
+            Table::Plain => format!("0 {sectors} linear {device} {start}"),
+            // Three triples: reads, writes, flushes.
+            Table::FlushCost(ms) => format!(
+                "0 {sectors} delay {device} {start} 0 {device} {start} 0 {device} {start} {ms}"
+            ),
+            // Up for 0 s, down for 1 s, for ever.
+            Table::FailWrites => {
+                format!("0 {sectors} flakey {device} {start} 0 1 1 error_writes")
+            }
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // Held-back I/O would keep it busy.
+        let _ = self.set(Table::Plain);
+        let _ = ask(
+            "dmsetup",
+            &["remove", "--retry", "--noudevsync", &self.name],
+        );
+    }
+}
+
+/// There is no udev in the lab: dmsetup makes the nodes itself.
+pub fn dmsetup(arguments: &[&str]) -> Result<()> {
+    let mut all = vec!["--noudevsync", "--noudevrules"];
+    all.extend_from_slice(arguments);
+    run("dmsetup", &all).map(drop)
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A guest: its machine, and the agent that runs in it.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use guest_agent::client::{Client, Heard};
+use guest_agent::wire::{
+    Device, Event, Filesystem, LoadReport, LoadSpec, Outcome, Step, ToolResult,
+};
+
+use crate::inside::machine::{Boot, Counters, Machine, Maker, Restore, counted};
+use crate::inside::trial::LOGS;
+use crate::inside::wait;
+
+/// How long a guest may take to boot; 15 to 25 s is usual where KVM is emulated.
+const BOOT: Duration = Duration::from_secs(150);
+
+/// How long an order without I/O may take.
+pub const SHORT: Duration = Duration::from_secs(60);
+
+/// Texts of a guest kernel that is not well: a reply that came twice, a dead or
+/// stuck task, an oops.
+const UNWELL: [&str; 9] = [
+    "is not a head",
+    "BUG:",
+    "Oops",
+    "Call Trace",
+    "blocked for more than",
+    "soft lockup",
+    "rcu_preempt detected stalls",
+    "Kernel panic",
+    "WARNING:",
+];
+
+/// A running guest. Dropping it kills its VMM.
+pub struct Guest {
+    client: Client<UnixStream>,
+    log: File,
+    machine: Box<dyn Machine>,
+    maker: Rc<dyn Maker>,
+    processes: Rc<Cell<usize>>,
+    unwell: Vec<String>,
+}
+
+impl Guest {
+    /// Boots a guest and waits for its agent and all of its devices.
+    pub fn boot(maker: Rc<dyn Maker>, processes: Rc<Cell<usize>>, boot: &Boot) -> Result<Self> {
+        let machine = maker.boot(boot, next(&processes))?;
+        let client = Client::new(connect(machine.as_ref())?);
+        let log = Path::new(LOGS).join("guest.log");
+        let log = File::options().create(true).append(true).open(log)?;
+        let unwell = Vec::new();
+        let mut guest = Self {
+            client,
+            log,
+            machine,
+            maker,
+            processes,
+            unwell,
+        };
+        let ready = guest.client.wait_ready(BOOT);
+        guest.note_heard()?;
+        ready.context("the guest's agent does not answer")?;
+        Ok(guest)
+    }
+
+    /// Gives an order and waits for its outcome.
+    pub fn order(&mut self, step: Step, within: Duration) -> Result<Outcome> {
+        let id = self.start_order(step)?;
+        self.finish_order(id, within)
+    }
+
+    /// Gives an order without waiting.
+    pub fn start_order(&mut self, step: Step) -> Result<u64> {
+        Ok(self.client.send(step)?)
+    }
+
+    /// Waits for the outcome of an order that was given.
+    pub fn finish_order(&mut self, id: u64, within: Duration) -> Result<Outcome> {
+        let outcome = self.client.wait(id, within);
+        self.note_heard()?;
+        if outcome.is_err() {
+            self.machine.alive()?;
+        }
+        Ok(outcome?)
+    }
+
+    /// Orders something that has nothing to say when it succeeds.
+    pub fn done(&mut self, step: Step) -> Result<()> {
+        match self.order(step, SHORT)? {
+            Outcome::Done => Ok(()),
+            other => bail!("the guest answered {other:?} instead of `done`"),
+        }
+    }
+
+    /// Runs a step that is a tool; its exit code is the caller's to judge.
+    pub fn tool(&mut self, step: Step) -> Result<ToolResult> {
+        match self.order(step, Duration::from_secs(120))? {
+            Outcome::Tool(result) => Ok(result),
+            other => bail!("the guest answered {other:?} instead of a tool's result"),
+        }
+    }
+
+    /// The pmem devices, in the order of the command line.
+    pub fn devices(&mut self, count: usize) -> Result<Vec<Device>> {
+        let timeout_ms = 30_000;
+        match self.order(Step::WaitDevices { count, timeout_ms }, SHORT)? {
+            Outcome::Devices(devices) => Ok(devices),
+            other => bail!("the guest answered {other:?} instead of its devices"),
+        }
+    }
+
+    /// Makes a filesystem; returns mkfs's exit code.
+    pub fn mkfs(&mut self, fs: Filesystem, device: &str) -> Result<i32> {
+        let step = Step::Mkfs {
+            fs,
+            device: device.to_owned(),
+            options: Vec::new(),
+        };
+        self.tool(step).map(|result| code(&result))
+    }
+
+    /// Checks a filesystem; returns the checker's exit code, 0 for clean.
+    pub fn fsck(&mut self, fs: Filesystem, device: &str) -> Result<i32> {
+        let step = Step::Fsck {
+            fs,
+            device: device.to_owned(),
+        };
+        let result = self.tool(step)?;
+        writeln!(self.log, "fsck: {}", result.output)?;
+        Ok(code(&result))
+    }
+
+    /// Mounts a filesystem.
+    pub fn mount(&mut self, fs: Filesystem, device: &str, path: &str, dax: bool) -> Result<()> {
+        self.done(Step::Mount {
+            fs,
+            device: device.to_owned(),
+            path: path.to_owned(),
+            dax,
+            options: String::new(),
+        })
+    }
+
+    /// Unmounts a filesystem.
+    pub fn umount(&mut self, path: &str) -> Result<()> {
+        self.done(Step::Umount {
+            path: path.to_owned(),
+        })
+    }
+
+    /// Starts a load.
+    pub fn load_start(&mut self, name: &str, spec: LoadSpec) -> Result<()> {
+        self.done(Step::LoadStart {
+            name: name.to_owned(),
+            spec,
+        })
+    }
+
+    /// A load's counters as they are now.
+    pub fn load_status(&mut self, name: &str) -> Result<LoadReport> {
+        self.load(
+            Step::LoadStatus {
+                name: name.to_owned(),
+            },
+            SHORT,
+        )
+    }
+
+    /// Lets a load finish its steps, and returns its counters.
+    pub fn load_stop(&mut self, name: &str, within: Duration) -> Result<LoadReport> {
+        let timeout_ms = u64::try_from(within.as_millis())?;
+        let step = Step::LoadStop {
+            name: name.to_owned(),
+            timeout_ms,
+        };
+        self.load(step, within + SHORT)
+    }
+
+    /// Waits for a load's own end.
+    pub fn load_wait(&mut self, name: &str, within: Duration) -> Result<LoadReport> {
+        let timeout_ms = u64::try_from(within.as_millis())?;
+        let step = Step::LoadWait {
+            name: name.to_owned(),
+            timeout_ms,
+        };
+        self.load(step, within + SHORT)
+    }
+
+    fn load(&mut self, step: Step, within: Duration) -> Result<LoadReport> {
+        match self.order(step, within)? {
+            Outcome::Load(report) => Ok(report),
+            other => bail!("the guest answered {other:?} instead of a load's report"),
+        }
+    }
+
+    /// Waits until a load has done `more` further syncs.
+    pub fn load_goes_on(&mut self, name: &str, more: u64, within: Duration) -> Result<()> {
+        let from = self.load_status(name)?.fsyncs;
+        wait::until(
+            &format!("{more} more syncs of the load `{name}`"),
+            within,
+            || {
+                let now = self.load_status(name)?;
+                Ok((now.fsyncs >= from + more).then_some(()))
+            },
+        )
+    }
+
+    /// The machine's management interface.
+    pub fn machine(&mut self) -> &mut dyn Machine {
+        self.machine.as_mut()
+    }
+
+    /// Pauses the guest; returns how long the call took.
+    pub fn pause(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        self.machine.pause()?;
+        Ok(begun.elapsed())
+    }
+
+    /// Lets the guest go on.
+    pub fn resume(&mut self) -> Result<()> {
+        self.machine.resume()
+    }
+
+    /// Writes a snapshot; returns how long the call took.
+    pub fn snapshot(&mut self, into: &Path) -> Result<Duration> {
+        let begun = Instant::now();
+        self.machine.snapshot(into, false)?;
+        Ok(begun.elapsed())
+    }
+
+    /// A device's counters; the trial is skipped if the VMM has none.
+    pub fn counters(&mut self, id: &str) -> Result<Counters> {
+        counted(self.machine.counters(id)?)
+    }
+
+    /// Kills the VMM. The guest can be restored.
+    pub fn kill(&mut self) -> Result<()> {
+        self.machine.kill()
+    }
+
+    /// Restores the guest, paused, into a new process. Orders that had no
+    /// answer are asked for again.
+    pub fn restore(&mut self, restore: &Restore) -> Result<Duration> {
+        let begun = Instant::now();
+        self.machine = self.maker.restore(restore, next(&self.processes))?;
+        let took = begun.elapsed();
+        self.client.reconnect(connect(self.machine.as_ref())?);
+        Ok(took)
+    }
+
+    /// Starts a second process on the same snapshot and drops it again.
+    pub fn restore_beside(&self, restore: &Restore) -> Result<()> {
+        self.maker.restore(restore, next(&self.processes)).map(drop)
+    }
+
+    /// Fails if the guest's kernel has said anything that it should not.
+    pub fn is_well(&mut self) -> Result<()> {
+        // What is under way counts too: an answer comes after it.
+        self.done_status()?;
+        match self.unwell.first() {
+            Some(line) => bail!("the guest's kernel says: {line}"),
+            None => Ok(()),
+        }
+    }
+
+    fn done_status(&mut self) -> Result<()> {
+        match self.order(Step::Status, SHORT)? {
+            Outcome::Status(_) => Ok(()),
+            other => bail!("the guest answered {other:?} instead of its status"),
+        }
+    }
+
+    /// Powers the guest off and waits for the VMM's end.
+    pub fn power_off(mut self) -> Result<()> {
+        self.is_well()?;
+        self.order(Step::Poweroff, SHORT)?;
+        let code = self
+            .machine
+            .wait(SHORT)
+            .context("after the guest's power-off")?;
+        if code != 0 {
+            bail!("the VMM ended with code {code} after the guest's power-off");
+        }
+        Ok(())
+    }
+
+    fn note_heard(&mut self) -> Result<()> {
+        for heard in self.client.heard() {
+            let line = match heard {
+                Heard::Kernel(line) => format!("kernel: {}", line.text),
+                Heard::Text(text) => format!("text: {text}"),
+                Heard::Hello(hello) => format!("hello: {hello:?}"),
+                Heard::Lost(what) => format!("lost: {what}"),
+                Heard::Event(Event::LoadError {
+                    name,
+                    thread,
+                    message,
+                    ..
+                }) => {
+                    format!("load {name}, thread {thread}: {message}")
+                }
+                Heard::Event(event) => format!("event: {event:?}"),
+            };
+            writeln!(self.log, "{line}")?;
+            if UNWELL.iter().any(|text| line.contains(text)) {
+                self.unwell.push(line);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.note_heard();
+        if let Some(events) = self.machine.events() {
+            let name = events.file_name().unwrap_or_default();
+            let _ = fs::copy(events, Path::new(LOGS).join(name));
+        }
+        let _ = self.machine.kill();
+    }
+}
+
+fn next(processes: &Cell<usize>) -> usize {
+    processes.set(processes.get() + 1);
+    processes.get()
+}
+
+fn connect(machine: &dyn Machine) -> Result<UnixStream> {
+    let socket = machine.serial();
+    wait::until("a connection to the guest's serial line", SHORT, || {
+        Ok(UnixStream::connect(socket).ok())
+    })
+}
+
+/// A tool's exit code, -1 if it did not end by itself.
+pub fn code(result: &ToolResult) -> i32 {
+    result.rc.unwrap_or(-1)
+}

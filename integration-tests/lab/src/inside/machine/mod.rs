@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The virtual machine monitor under test, whichever it is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::inside::context::Missing;
+
+mod http;
+mod qemu;
+mod rest;
+
+pub use qemu::Qemu;
+pub use rest::{Rest, counted};
+
+/// A `--pmem` device.
+#[derive(Clone, Debug, Default)]
+pub struct Pmem {
+    /// Writes stay private to the guest.
+    pub discard_writes: bool,
+    /// Seconds a drain may take; the VMM's default if absent.
+    pub drain_timeout: Option<u64>,
+    /// The bad character to give the device, for builds that have one.
+    pub fault: Option<String>,
+    /// The backing file.
+    pub file: PathBuf,
+    /// The device's name.
+    pub id: String,
+    /// What a failed sync means for later flushes: `latch` or `report`.
+    pub sync_error: Option<&'static str>,
+}
+
+impl Pmem {
+    /// A device with nothing but a name and a file.
+    pub fn new(id: &str, file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            id: id.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What to boot.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Number of virtual CPUs.
+    pub cpus: u8,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+    /// The kernel, a bzImage.
+    pub kernel: PathBuf,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// The pmem devices, in the order the guest numbers them.
+    pub pmem: Vec<Pmem>,
+}
+
+/// What to restore.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// Take a file that has moved on since the snapshot.
+    pub allow_stale: bool,
+    /// The snapshot's folder.
+    pub from: PathBuf,
+}
+
+/// Something a VMM may lack.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Capability {
+    /// The device's own counters in `vm.counters`.
+    Counters,
+    /// `drain_timeout=` on a pmem device.
+    DrainTimeout,
+    /// A private mapping (`discard_writes=on`).
+    DiscardWrites,
+    /// Snapshot and restore.
+    Snapshot,
+    /// A restore that refuses a file which has moved on.
+    StaleCheck,
+    /// `sync_error=` on a pmem device.
+    SyncError,
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Counters => "flush counters in vm.counters",
+            Self::DrainTimeout => "the pmem option drain_timeout",
+            Self::DiscardWrites => "the pmem option discard_writes",
+            Self::Snapshot => "snapshot and restore",
+            Self::StaleCheck => "a check of the pmem file at restore",
+            Self::SyncError => "the pmem option sync_error",
+        })
+    }
+}
+
+/// A management call that the VMM refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// What was asked for.
+    pub call: String,
+    /// What it answered.
+    pub text: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} was refused: {}", self.call, self.text.trim())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Takes the refusal that a rule demands, named by `word`; anything else fails.
+pub fn refusal<T>(result: Result<T>, what: &str, word: &str) -> Result<String> {
+    let error = match result {
+        Ok(_) => bail!("{what} was accepted; it must be refused by the name `{word}`"),
+        Err(error) => error,
+    };
+    match error.downcast_ref::<Refused>() {
+        Some(refused) if refused.text.to_lowercase().contains(word) => Ok(refused.text.clone()),
+        Some(refused) => bail!(
+            "{what} was refused without the name `{word}`: {}",
+            refused.text
+        ),
+        None => Err(error.context(format!("{what} failed in another way than by a refusal"))),
+    }
+}
+
+/// One device's counters.
+pub type Counters = BTreeMap<String, u64>;
+
+/// A running VMM process with its guest.
+pub trait Machine {
+    /// Pauses the guest.
+    fn pause(&mut self) -> Result<()>;
+    /// Lets the guest go on.
+    fn resume(&mut self) -> Result<()>;
+    /// Writes a snapshot of the paused guest into an empty folder.
+    fn snapshot(&mut self, into: &Path, allow_unsynced: bool) -> Result<()>;
+    /// The counters of the device `id`, if the VMM counts flushes.
+    fn counters(&mut self, id: &str) -> Result<Option<Counters>>;
+    /// `Running`, `Paused`, …
+    fn state(&mut self) -> Result<String>;
+    /// Presses the power button.
+    fn power_button(&mut self) -> Result<()>;
+    /// Ends guest and process through the management interface.
+    fn shutdown(&mut self, within: Duration) -> Result<()>;
+    /// Kills the process.
+    fn kill(&mut self) -> Result<()>;
+    /// Waits for the process's own end; returns its exit code.
+    fn wait(&mut self, within: Duration) -> Result<i32>;
+    /// Fails if the process has ended.
+    fn alive(&mut self) -> Result<()>;
+    /// The socket of the guest's first serial line.
+    fn serial(&self) -> &Path;
+    /// The event log, if the VMM writes one.
+    fn events(&self) -> Option<&Path>;
+}
+
+/// Starts machines of one kind, and knows what they can do.
+pub trait Maker {
+    /// Boots a guest. `index` numbers the trial's processes.
+    fn boot(&self, boot: &Boot, index: usize) -> Result<Box<dyn Machine>>;
+    /// Restores a guest, paused, into a new process.
+    fn restore(&self, restore: &Restore, index: usize) -> Result<Box<dyn Machine>>;
+    /// Whether the VMM has something. Asked before any guest runs, except for
+    /// [`Capability::Counters`], which only a running guest shows.
+    fn has(&self, capability: Capability) -> Result<bool>;
+    /// What it says its version is.
+    fn version(&self) -> Result<String>;
+}
+
+/// A trial that needs what the VMM lacks is skipped, by the name of it.
+pub fn missing(what: Capability) -> anyhow::Error {
+    anyhow!(Missing(format!("this VMM lacks {what}")))
+}

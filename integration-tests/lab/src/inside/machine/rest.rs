@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! cloud-hypervisor's flags and REST interface: ours, stock and patched.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
+
+use crate::inside::cleanup::WORK;
+use crate::inside::machine::http::{self, Reply};
+use crate::inside::machine::{
+    Boot, Capability, Counters, Machine, Maker, Pmem, Refused, Restore, missing,
+};
+use crate::inside::process::Process;
+use crate::inside::wait;
+
+/// The longest a management call may take. Longer than any drain's deadline.
+const CALL: Duration = Duration::from_secs(120);
+
+/// How long a VMM may take until its socket answers.
+const START: Duration = Duration::from_secs(60);
+
+/// Starts VMMs that speak cloud-hypervisor's flags.
+pub struct Rest {
+    binary: PathBuf,
+    probed: RefCell<HashMap<&'static str, bool>>,
+}
+
+impl Rest {
+    /// A maker for this binary.
+    pub fn new(binary: &Path) -> Self {
+        Self {
+            binary: binary.to_owned(),
+            probed: RefCell::default(),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.env("RUST_BACKTRACE", "1");
+        command
+    }
+
+    /// Whether the command line takes an option: one that does not know it says
+    /// so, by name, before it starts anything. The start fails in any case.
+    fn takes(&self, option: &'static str, flag: &str, value: &str) -> Result<bool> {
+        if let Some(known) = self.probed.borrow().get(option) {
+            return Ok(*known);
+        }
+        let mut command = self.command();
+        command.args(["--kernel", "/nonexistent/kernel", "--memory", "size=64M"]);
+        command.args(["--serial", "off", "--console", "off", flag, value]);
+        let log = format!("probe-{option}.log");
+        let mut process = Process::start(command, &log)?;
+        let status = process.wait(START)?;
+        if status.success() {
+            bail!("a VMM without a kernel file starts: cannot probe for `{option}`");
+        }
+        let takes = !process.output().contains(option);
+        self.probed.borrow_mut().insert(option, takes);
+        Ok(takes)
+    }
+
+    fn takes_for_pmem(&self, option: &'static str, value: &str) -> Result<bool> {
+        let file = Path::new(WORK).join("probe.img");
+        File::create(&file)?.set_len(2 << 20)?;
+        let value = format!("file={},size=2M,{option}={value}", file.display());
+        self.takes(option, "--pmem", &value)
+    }
+
+    fn start(&self, mut command: Command, index: usize) -> Result<Box<dyn Machine>> {
+        let [api, events] = ["api", "events"].map(|name| path(&format!("{name}-{index}")));
+        let serial = path("serial");
+        // A killed VMM leaves its sockets behind, and binding to one fails.
+        for socket in [&api, &serial] {
+            let _ = fs::remove_file(socket);
+        }
+        command
+            .arg("--api-socket")
+            .arg(format!("path={}", api.display()));
+        command
+            .arg("--event-monitor")
+            .arg(format!("path={}", events.display()));
+        let process = Process::start(command, &format!("vmm-{index}.log"))?;
+        let mut machine = RestMachine {
+            api,
+            events,
+            process,
+            serial,
+        };
+        machine.wait_ready()?;
+        Ok(Box::new(machine))
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(WORK).join(name)
+}
+
+fn pmem_value(pmem: &Pmem) -> String {
+    let mut value = format!("file={},id={}", pmem.file.display(), pmem.id);
+    if pmem.discard_writes {
+        value += ",discard_writes=on";
+    }
+    if let Some(seconds) = pmem.drain_timeout {
+        value += &format!(",drain_timeout={seconds}");
+    }
+    if let Some(choice) = pmem.sync_error {
+        value += &format!(",sync_error={choice}");
+    }
+    if let Some(fault) = &pmem.fault {
+        value += &format!(",fault={fault}");
+    }
+    value
+}
+
+impl Maker for Rest {
+    fn boot(&self, boot: &Boot, index: usize) -> Result<Box<dyn Machine>> {
+        let mut command = self.command();
+        command.arg("--kernel").arg(&boot.kernel);
+        command.arg("--initramfs").arg(&boot.initramfs);
+        command.arg("--cmdline").arg(&boot.cmdline);
+        command.arg("--cpus").arg(format!("boot={}", boot.cpus));
+        command
+            .arg("--memory")
+            .arg(format!("size={}M", boot.memory_mib));
+        command.args(["--console", "off", "--serial"]);
+        command.arg(format!("socket={}", path("serial").display()));
+        if !boot.pmem.is_empty() {
+            command.arg("--pmem").args(boot.pmem.iter().map(pmem_value));
+        }
+        self.start(command, index)
+    }
+
+    fn restore(&self, restore: &Restore, index: usize) -> Result<Box<dyn Machine>> {
+        let mut value = format!("source_url=file://{}", restore.from.display());
+        if restore.allow_stale {
+            value += ",allow_stale_pmem=on";
+        }
+        let mut command = self.command();
+        command.arg("--restore").arg(value);
+        self.start(command, index)
+    }
+
+    fn has(&self, capability: Capability) -> Result<bool> {
+        match capability {
+            Capability::Counters | Capability::DiscardWrites | Capability::Snapshot => Ok(true),
+            Capability::DrainTimeout => self.takes_for_pmem("drain_timeout", "2"),
+            Capability::SyncError => self.takes_for_pmem("sync_error", "latch"),
+            Capability::StaleCheck => {
+                let value = "source_url=file:///nonexistent,allow_stale_pmem=on";
+                self.takes("allow_stale_pmem", "--restore", value)
+            }
+        }
+    }
+
+    fn version(&self) -> Result<String> {
+        let output = self.command().arg("--version").output();
+        let output = output.with_context(|| format!("cannot run {}", self.binary.display()))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
+
+struct RestMachine {
+    api: PathBuf,
+    events: PathBuf,
+    process: Process,
+    serial: PathBuf,
+}
+
+impl RestMachine {
+    fn wait_ready(&mut self) -> Result<()> {
+        wait::until("the VMM has its guest", START, || {
+            if let Some(status) = self.process.ended()? {
+                let text = self.process.output();
+                let call = format!("the start ({status})");
+                return Err(anyhow!(Refused { call, text }));
+            }
+            if !self.api.exists() || !self.serial.exists() {
+                return Ok(None);
+            }
+            // Until the guest is made, the socket answers that there is none.
+            Ok(self
+                .state()
+                .ok()
+                .filter(|state| state == "Running" || state == "Paused"))
+        })?;
+        Ok(())
+    }
+
+    fn call(&mut self, method: &str, name: &str, body: Option<&Value>) -> Result<Reply> {
+        let path = format!("/api/v1/{name}");
+        let body = body.map(Value::to_string);
+        let reply = http::call(&self.api, method, &path, body.as_deref(), CALL)?;
+        if (200..300).contains(&reply.status) {
+            return Ok(reply);
+        }
+        let text = format!("{} {}", reply.status, reply.body);
+        Err(anyhow!(Refused {
+            call: name.to_owned(),
+            text
+        }))
+    }
+
+    fn get(&mut self, name: &str) -> Result<Value> {
+        let reply = self.call("GET", name, None)?;
+        serde_json::from_str(&reply.body).with_context(|| format!("{name}: no JSON in the answer"))
+    }
+}
+
+impl Machine for RestMachine {
+    fn pause(&mut self) -> Result<()> {
+        self.call("PUT", "vm.pause", None).map(drop)
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        self.call("PUT", "vm.resume", None).map(drop)
+    }
+
+    fn snapshot(&mut self, into: &Path, allow_unsynced: bool) -> Result<()> {
+        let mut body = json!({ "destination_url": format!("file://{}", into.display()) });
+        if allow_unsynced {
+            body["allow_unsynced_pmem"] = json!(true);
+        }
+        self.call("PUT", "vm.snapshot", Some(&body)).map(drop)
+    }
+
+    fn counters(&mut self, id: &str) -> Result<Option<Counters>> {
+        let all = self.get("vm.counters")?;
+        let Some(device) = all.get(id).and_then(Value::as_object) else {
+            return Ok(None);
+        };
+        let counters: Counters = device
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_u64()?)))
+            .collect();
+        Ok(counters.contains_key("flushes").then_some(counters))
+    }
+
+    fn state(&mut self) -> Result<String> {
+        let info = self.get("vm.info")?;
+        let state = info.get("state").and_then(Value::as_str);
+        Ok(state.context("vm.info has no state")?.to_owned())
+    }
+
+    fn power_button(&mut self) -> Result<()> {
+        self.call("PUT", "vm.power-button", None).map(drop)
+    }
+
+    fn shutdown(&mut self, within: Duration) -> Result<()> {
+        self.call("PUT", "vmm.shutdown", None)?;
+        let code = self.wait(within)?;
+        if code != 0 {
+            bail!("the VMM ended with code {code} after vmm.shutdown");
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    fn wait(&mut self, within: Duration) -> Result<i32> {
+        Ok(self.process.wait(within)?.code().unwrap_or(-1))
+    }
+
+    fn alive(&mut self) -> Result<()> {
+        if let Some(status) = self.process.ended()? {
+            bail!("the VMM has ended ({status})");
+        }
+        self.call("GET", "vmm.ping", None).map(drop)
+    }
+
+    fn serial(&self) -> &Path {
+        &self.serial
+    }
+
+    fn events(&self) -> Option<&Path> {
+        Some(&self.events)
+    }
+}
+
+/// The counters, or the trial is skipped.
+pub fn counted(counters: Option<Counters>) -> Result<Counters> {
+    counters.ok_or_else(|| missing(Capability::Counters))
+}

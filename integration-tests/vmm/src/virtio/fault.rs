@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Why KVM could not reach a page of a pmem device's file: the guest wrote into a hole and
+//! the disk is full, the file was truncated under it, or the disk failed. There is no
+//! flush that could tell the guest, and KVM ends the vCPU with EFAULT.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::mapping::Mapping;
+
+/// Whose memory is where.
+pub struct PmemWindow {
+    /// The device's id.
+    pub id: String,
+    /// Its file's name.
+    pub path: PathBuf,
+    /// Its first guest address.
+    pub base: u64,
+    /// Its memory.
+    pub mapping: Arc<Mapping>,
+}
+
+/// One line that names the file and the offset, as exactly as KVM allows: an older host
+/// does not say which address failed.
+pub fn explain(windows: &[PmemWindow], address: Option<u64>) -> String {
+    if let Some(address) = address {
+        return windows
+            .iter()
+            .find_map(|window| {
+                let offset = address.checked_sub(window.base)?;
+                (offset < window.mapping.size()).then(|| at(window, offset))
+            })
+            .unwrap_or_else(|| format!("KVM cannot reach guest address {address:#x}"));
+    }
+    let suspects: Vec<_> = windows.iter().filter_map(suspect).collect();
+    match suspects.as_slice() {
+        [] => "KVM cannot reach a page of the guest's memory (EFAULT)".into(),
+        several => several.join("; or "),
+    }
+}
+
+fn at(window: &PmemWindow, offset: u64) -> String {
+    let reason = match file_size(window) {
+        Some(size) if size <= offset => format!("the file ends at {size}: it was truncated"),
+        _ if is_hole(window, offset) => "no disk block can be had for it: disk full?".into(),
+        _ => "the disk cannot read or write it".into(),
+    };
+    format!(
+        "pmem device {}: {} cannot be reached at offset {offset:#x}: {reason}",
+        window.id,
+        window.path.display()
+    )
+}
+
+/// What may have failed in a window, if KVM did not say.
+fn suspect(window: &PmemWindow) -> Option<String> {
+    let offset = match file_size(window) {
+        Some(size) if size < window.mapping.size() => size,
+        _ => first_hole(window, 0).filter(|hole| *hole < window.mapping.size())?,
+    };
+    Some(format!("{} (or beyond)", at(window, offset)))
+}
+
+fn file_size(window: &PmemWindow) -> Option<u64> {
+    window.mapping.file().metadata().ok().map(|m| m.len())
+}
+
+fn is_hole(window: &PmemWindow, offset: u64) -> bool {
+    first_hole(window, offset) == Some(offset)
+}
+
+/// The first byte at or after `from` that has no block on the disk.
+fn first_hole(window: &PmemWindow, from: u64) -> Option<u64> {
+    let from = libc::off_t::try_from(from).ok()?;
+    // SAFETY: the descriptor is open for the call, which touches no memory. Nobody uses
+    // the file's position.
+    let hole = unsafe { libc::lseek(window.mapping.file().as_raw_fd(), from, libc::SEEK_HOLE) };
+    if hole < 0 {
+        log::debug!("SEEK_HOLE: {}", io::Error::last_os_error());
+    }
+    u64::try_from(hole).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use pmem_flush::SyncErrorPolicy;
+    use tempfile::NamedTempFile;
+
+    use super::*;
+    use crate::config::PmemConfig;
+
+    const MIB: u64 = 1 << 20;
+
+    fn window(file: &NamedTempFile) -> PmemWindow {
+        let config = PmemConfig {
+            id: "p0".into(),
+            file: file.path().into(),
+            size: None,
+            discard_writes: false,
+            drain_timeout: 1,
+            sync_error: SyncErrorPolicy::Latch,
+            #[cfg(feature = "fault")]
+            fault: None,
+        };
+        PmemWindow {
+            id: "p0".into(),
+            path: file.path().into(),
+            base: 1 << 32,
+            mapping: Arc::new(Mapping::open(&config).unwrap()),
+        }
+    }
+
+    fn full_file() -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(&vec![1; 2 << 20]).unwrap();
+        file.as_file().set_len(4 * MIB).unwrap();
+        file
+    }
+
+    #[test]
+    fn an_address_is_named_as_file_and_offset() {
+        let file = full_file();
+        let windows = [window(&file)];
+        let text = explain(&windows, Some((1 << 32) + 3 * MIB));
+        assert!(text.contains(file.path().to_str().unwrap()), "{text}");
+        assert!(
+            text.contains("0x300000") && text.contains("disk full"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_truncated_file_is_found_without_an_address() {
+        let file = full_file();
+        let windows = [window(&file)];
+        file.as_file().set_len(MIB).unwrap();
+        let text = explain(&windows, None);
+        assert!(
+            text.contains("0x100000") && text.contains("truncated"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_first_hole_is_found_without_an_address() {
+        let file = full_file();
+        let text = explain(&[window(&file)], None);
+        assert!(text.contains("0x200000"), "{text}");
+    }
+
+    #[test]
+    fn ram_is_not_blamed_on_a_file() {
+        let file = full_file();
+        let text = explain(&[window(&file)], Some(0x1000));
+        assert!(text.contains("0x1000") && !text.contains("pmem"), "{text}");
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A pmem device's file, mapped into our address space for a KVM memory slot.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use pmem_flush::{FileLock, LockKind};
+
+use crate::config::PmemConfig;
+use crate::layout::PMEM_ALIGN;
+use crate::vm::VmError;
+
+/// The open, locked and mapped file. The lock goes before the mapping: nothing is written
+/// through it once the vCPUs are gone, and a hung disk may hold up the unmapping.
+pub struct Mapping {
+    _lock: FileLock,
+    file: File,
+    address: *mut libc::c_void,
+    len: usize,
+}
+
+// SAFETY: the address is only handed to KVM and unmapped once; nobody here reads or writes
+// through it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Opens, locks and maps the file of `config`.
+    ///
+    /// # Errors
+    /// It cannot be opened or mapped, is locked, is no regular file, or is not as large as
+    /// a device has to be.
+    pub fn open(config: &PmemConfig) -> Result<Self, VmError> {
+        let error = |what: &str, source: Option<io::Error>| VmError::PmemFile {
+            id: config.id.clone(),
+            file: config.file.clone(),
+            what: what.into(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(!config.discard_writes)
+            .open(&config.file)
+            .map_err(|e| error("cannot be opened", Some(e)))?;
+        let metadata = file
+            .metadata()
+            .map_err(|e| error("its size cannot be read", Some(e)))?;
+        if !metadata.is_file() {
+            return Err(error("it has to be a regular file", None));
+        }
+        let has = metadata.len();
+        let size = config.size.unwrap_or(has);
+        if size == 0 || !size.is_multiple_of(PMEM_ALIGN) {
+            let what = format!("a device of {size} bytes; it has to be a multiple of 2 MiB");
+            return Err(error(&what, None));
+        }
+        if has < size {
+            let what =
+                format!("the file has {has} bytes, the device {size}: the file is too small");
+            return Err(error(&what, None));
+        }
+        let kind = if config.discard_writes {
+            LockKind::Shared
+        } else {
+            LockKind::Exclusive
+        };
+        let lock = FileLock::acquire(&file, kind).map_err(|e| error(&e.to_string(), None))?;
+        let len =
+            usize::try_from(size).map_err(|_| error("it is too large for this host", None))?;
+        let (visibility, what) = if config.discard_writes {
+            (libc::MAP_PRIVATE, "cannot be mapped privately")
+        } else {
+            (libc::MAP_SHARED, "cannot be mapped")
+        };
+        // SAFETY: the kernel chooses the address of a new mapping; the arguments are valid.
+        let address = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                visibility | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(error(what, Some(io::Error::last_os_error())));
+        }
+        Ok(Self {
+            _lock: lock,
+            file,
+            address,
+            len,
+        })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Bytes mapped: the device's size.
+    pub fn size(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// Gives the mapping to the guest at `base`, as memory slot `slot`.
+    ///
+    /// # Errors
+    /// KVM refused.
+    pub fn register(&self, vm: &VmFd, slot: u32, base: u64) -> Result<(), VmError> {
+        let region = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: base,
+            memory_size: self.size(),
+            userspace_addr: self.address as u64,
+        };
+        // SAFETY: the range is mapped until the mapping drops; from then on KVM finds
+        // nothing there.
+        unsafe { vm.set_user_memory_region(region) }
+            .map_err(|e| VmError::Kvm("KVM_SET_USER_MEMORY_REGION", e))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this is our mapping, and its only user besides the vCPUs is gone.
+        if unsafe { libc::munmap(self.address, self.len) } != 0 {
+            log::error!("cannot unmap a pmem file: {}", io::Error::last_os_error());
+        }
+    }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! virtio: the register window a driver works with ([`mmio`]), the state it shares with
+//! the device behind it ([`line`]), and that device ([`pmem`]).
+
+pub mod fault;
+pub mod line;
+pub mod mapping;
+pub mod mmio;
+pub mod pmem;
+mod pmem_thread;
+mod registers;
+
+pub use self::registers::QUEUE_NOTIFY;

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! A virtio-pmem device (virtio 1.4, 5.19): the flush engine behind a transport, with its
+//! file in the guest's address space.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pmem_flush::{
+    Activation, EngineConfig, EngineState, Event, FileStamp, FlushEngine, Identity, Observer,
+    SyncMode, unallocated_bytes,
+};
+use serde::{Deserialize, Serialize};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ids::VIRTIO_ID_PMEM;
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::line::Line;
+use super::mapping::Mapping;
+use super::mmio::Device;
+use super::pmem_thread::PmemThread;
+#[cfg(feature = "fault")]
+use crate::config::Fault;
+use crate::config::PmemConfig;
+use crate::events::EventSink;
+use crate::vm::VmError;
+
+/// VIRTIO_PMEM_F_SHMEM_REGION: the guest addresses are in shared memory region 0.
+const SHMEM_REGION: u64 = 1;
+/// That region's id.
+const REGION: u32 = 0;
+
+/// What a snapshot keeps of a device, besides its transport.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PmemState {
+    /// The device's id.
+    pub id: String,
+    /// Where the guest has it.
+    pub base: u64,
+    /// Bytes.
+    pub size: u64,
+    /// The engine.
+    engine: EngineState,
+}
+
+/// One device.
+pub struct Pmem {
+    base: u64,
+    drain_timeout: Duration,
+    // Ends before the engine: its queue is one of the engine's handles.
+    thread: PmemThread,
+    engine: FlushEngine,
+    ram: Arc<GuestMemoryMmap>,
+    mapping: Arc<Mapping>,
+}
+
+impl Pmem {
+    /// Makes the device of `config` at the guest address `base`, as it is after power-on or
+    /// as it was saved.
+    ///
+    /// # Errors
+    /// Its file does not fit, is in use, or has moved on since the snapshot (unless
+    /// `allow_stale`); or the host has no thread left.
+    pub fn new(
+        config: &PmemConfig,
+        mapping: Mapping,
+        base: u64,
+        ram: &GuestMemoryMmap,
+        events: &Arc<dyn EventSink>,
+        saved: Option<(&PmemState, bool)>,
+    ) -> Result<Self, VmError> {
+        let fail = |what: String| VmError::PmemFile {
+            id: config.id.clone(),
+            file: config.file.clone(),
+            what,
+            source: None,
+        };
+        match unallocated_bytes(mapping.file()) {
+            Ok(0) => {}
+            Ok(bytes) if !config.discard_writes => log::warn!(
+                "--pmem id={},file={}: {bytes} bytes have no block on the disk; a write there \
+                 ends the guest when the disk is full (fallocate the file to be safe)",
+                config.id,
+                config.file.display()
+            ),
+            Ok(_) => {}
+            Err(e) => log::warn!("--pmem id={}: its holes cannot be counted: {e}", config.id),
+        }
+
+        let file = mapping
+            .file()
+            .try_clone()
+            .map_err(|e| fail(format!("cannot be opened again: {e}")))?;
+        let backend = Arc::new(file);
+        let observer = Arc::new(ToSink(events.clone()));
+        let engine_config = engine_config(config);
+        let engine = match saved {
+            None => FlushEngine::new(engine_config, backend, observer),
+            Some((state, allow_stale)) => {
+                let now = FileStamp::of(&backend)
+                    .map_err(|e| fail(format!("its times cannot be read: {e}")))?;
+                match state.engine.stamp {
+                    Some(then) => then
+                        .check(&now, allow_stale)
+                        .map_err(|e| fail(e.to_string()))?,
+                    None if allow_stale => {}
+                    None => {
+                        return Err(fail(
+                            "perhaps a stale backing file: the snapshot was taken without a \
+                             sync of it"
+                                .into(),
+                        ));
+                    }
+                }
+                FlushEngine::restore(engine_config, backend, observer, &state.engine)
+            }
+        }
+        .map_err(|e| engine_error(&config.id, &e))?;
+
+        Ok(Self {
+            base,
+            drain_timeout: Duration::from_secs(config.drain_timeout),
+            thread: PmemThread::start(&config.id)?,
+            engine,
+            ram: Arc::new(ram.clone()),
+            mapping: Arc::new(mapping),
+        })
+    }
+
+    /// The engine, for pause, snapshot and counters.
+    pub fn engine(&self) -> &FlushEngine {
+        &self.engine
+    }
+
+    /// How long a drain may take.
+    pub fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
+    /// The device's memory.
+    pub fn mapping(&self) -> &Arc<Mapping> {
+        &self.mapping
+    }
+
+    /// Where the guest has it.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The state for a snapshot: from a quiesced device, after its file sync.
+    pub fn save(&self) -> PmemState {
+        PmemState {
+            id: self.engine.id().to_owned(),
+            base: self.base,
+            size: self.mapping.size(),
+            engine: self.engine.save(),
+        }
+    }
+}
+
+impl Device for Pmem {
+    fn device_type(&self) -> u32 {
+        VIRTIO_ID_PMEM
+    }
+
+    fn features(&self) -> u64 {
+        1 << VIRTIO_F_VERSION_1 | SHMEM_REGION
+    }
+
+    /// `start` and `size`, zero for a driver that asks for the shared memory region (5.19.4).
+    fn config(&self, features: u64) -> Vec<u8> {
+        let (start, size) = if features & SHMEM_REGION == 0 {
+            (self.base, self.mapping.size())
+        } else {
+            (0, 0)
+        };
+        [start.to_le_bytes(), size.to_le_bytes()].concat()
+    }
+
+    fn shared_memory(&self, id: u32) -> Option<(u64, u64)> {
+        (id == REGION).then(|| (self.base, self.mapping.size()))
+    }
+
+    fn activate(&mut self, queue: Queue, kick: EventFd, line: Arc<Line>) -> Result<(), VmError> {
+        let queue = self
+            .engine
+            .activate(Activation {
+                memory: self.ram.clone(),
+                queue,
+                queue_evt: kick,
+                translate: Identity,
+                signal: line,
+            })
+            .map_err(|e| engine_error(self.engine.id(), &e))?;
+        self.thread.attach(queue);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.engine.reset();
+        self.thread.detach();
+    }
+}
+
+/// An error of the engine, with its causes.
+pub fn engine_error(id: &str, error: &dyn Error) -> VmError {
+    let mut what = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        what = format!("{what}: {error}");
+        cause = error.source();
+    }
+    VmError::Pmem {
+        id: id.to_owned(),
+        what,
+    }
+}
+
+/// Takes the engine's events to the event monitor.
+struct ToSink(Arc<dyn EventSink>);
+
+impl Observer for ToSink {
+    fn event(&self, id: &str, event: &Event) {
+        let own = event.properties();
+        let mut properties = vec![("id", id)];
+        properties.extend(own.iter().map(|(name, value)| (*name, value.as_str())));
+        self.0.event("virtio-device", event.name(), &properties);
+    }
+}
+
+fn engine_config(config: &PmemConfig) -> EngineConfig {
+    let mut engine = EngineConfig::new(&config.id);
+    engine.sync = if config.discard_writes {
+        SyncMode::Skip
+    } else {
+        SyncMode::File
+    };
+    engine.sync_error = config.sync_error;
+    #[cfg(feature = "fault")]
+    {
+        engine.fault = config.fault.as_ref().map(Fault::engine);
+    }
+    engine
+}

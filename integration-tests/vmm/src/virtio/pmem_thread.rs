@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The thread that works a pmem device's queue: it waits for kicks and for the engine, and
+//! never for storage.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use pmem_flush::{FlushQueue, Identity};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::line::Line;
+use crate::vm::VmError;
+
+/// An activation's queue.
+pub type ActiveQueue = FlushQueue<Arc<GuestMemoryMmap>, Identity, Arc<Line>>;
+
+const TOKEN_BELL: u64 = 0;
+const TOKEN_KICK: u64 = 1;
+const TOKEN_WAKE: u64 = 2;
+
+enum Order {
+    Attach(Box<ActiveQueue>),
+    Detach,
+    End,
+}
+
+/// The thread's handle; dropping it ends the thread.
+pub struct PmemThread {
+    orders: Sender<Order>,
+    bell: Arc<EventFd>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl PmemThread {
+    /// Starts the thread of the device `id`, with no queue.
+    ///
+    /// # Errors
+    /// No thread or descriptor left.
+    pub fn start(id: &str) -> Result<Self, VmError> {
+        let error = |e| VmError::Host("cannot start a pmem device's thread", e);
+        let bell = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(error)?);
+        let epoll = Epoll::new().map_err(error)?;
+        let watch = EpollEvent::new(EventSet::IN, TOKEN_BELL);
+        epoll
+            .ctl(ControlOperation::Add, bell.as_raw_fd(), watch)
+            .map_err(error)?;
+        let (orders, inbox) = channel();
+        let (for_thread, name) = (bell.clone(), id.to_owned());
+        let thread = thread::Builder::new()
+            .name(format!("pmem-{id}"))
+            .spawn(move || serve(&name, &epoll, &for_thread, &inbox))
+            .map_err(error)?;
+        Ok(Self {
+            orders,
+            bell,
+            thread: Some(thread),
+        })
+    }
+
+    /// Gives the thread a queue.
+    pub fn attach(&self, queue: ActiveQueue) {
+        self.order(Order::Attach(Box::new(queue)));
+    }
+
+    /// Takes the queue away.
+    pub fn detach(&self) {
+        self.order(Order::Detach);
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            log::error!("a pmem device's thread is gone");
+        } else if let Err(e) = self.bell.write(1) {
+            log::error!("a pmem device's thread cannot be called: {e}");
+        }
+    }
+}
+
+impl Drop for PmemThread {
+    fn drop(&mut self) {
+        self.order(Order::End);
+        if self.thread.take().is_some_and(|t| t.join().is_err()) {
+            log::error!("a pmem device's thread panicked");
+        }
+    }
+}
+
+fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>) {
+    let mut queue: Option<Box<ActiveQueue>> = None;
+    loop {
+        let mut events = [EpollEvent::default(); 3];
+        let count = match epoll.wait(-1, &mut events) {
+            Ok(count) => count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => {
+                log::error!("pmem device {id}: epoll failed: {e}");
+                return;
+            }
+        };
+        for event in &events[..count] {
+            match (event.data(), queue.as_deref_mut()) {
+                (TOKEN_KICK, Some(queue)) => queue.on_queue_event(),
+                (TOKEN_WAKE, Some(queue)) => queue.on_wake_event(),
+                (TOKEN_BELL, _) => {
+                    bell.read().ok();
+                    for order in inbox.try_iter() {
+                        if let Some(old) = queue.take() {
+                            unwatch(epoll, &old);
+                        }
+                        match order {
+                            Order::Attach(new) => {
+                                if let Err(e) = watch(epoll, &new) {
+                                    log::error!("pmem device {id}: cannot watch its queue: {e}");
+                                }
+                                queue = Some(new);
+                            }
+                            Order::Detach => {}
+                            Order::End => return,
+                        }
+                    }
+                    // What else epoll said was about a queue that may be gone.
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn watch(epoll: &Epoll, queue: &ActiveQueue) -> io::Result<()> {
+    for (event, token) in [
+        (queue.queue_evt(), TOKEN_KICK),
+        (queue.wake_evt(), TOKEN_WAKE),
+    ] {
+        epoll.ctl(
+            ControlOperation::Add,
+            event.as_raw_fd(),
+            EpollEvent::new(EventSet::IN, token),
+        )?;
+    }
+    Ok(())
+}
+
+fn unwatch(epoll: &Epoll, queue: &ActiveQueue) {
+    for event in [queue.queue_evt(), queue.wake_evt()] {
+        epoll
+            .ctl(
+                ControlOperation::Delete,
+                event.as_raw_fd(),
+                EpollEvent::default(),
+            )
+            .ok();
+    }
+}

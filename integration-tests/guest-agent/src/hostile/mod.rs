@@ -341,6 +341,8 @@ fn judge(report: &mut HostileReport, expect: Expect) {
     if !report.recovered {
         missed.push("no good flush after a reset");
     }
+    report.bounded =
+        (report.answered || report.needs_reset) && report.guard_intact && report.recovered;
     report.ok = missed.is_empty();
     report.note = if missed.is_empty() {
         format!("as expected: {want}")

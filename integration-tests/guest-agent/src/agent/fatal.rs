@@ -3,6 +3,7 @@
 //! The agent's own end: reported, then the guest is powered off. A guest without process 1
 //! would only panic, and the outside would wait for its deadline.
 
+use std::fs;
 use std::panic;
 use std::process;
 use std::sync::OnceLock;
@@ -30,11 +31,13 @@ pub fn install(sender: Sender, is_init: bool) {
 /// there is no line yet.
 pub fn report(message: &str) {
     let Some(way) = WAY.get() else {
-        // Nobody can be told but whoever reads the console.
-        eprintln!("guest-agent: {message}");
+        // Nobody can be told but whoever reads the console, where only emergencies get to.
         if process::id() == 1 {
+            // There is nothing left to try if even that fails.
+            let _ = fs::write("/dev/kmsg", format!("<0>guest-agent: {message}\n"));
             power::off();
         }
+        eprintln!("guest-agent: {message}");
         return;
     };
     way.sender.event(Event::Fatal {

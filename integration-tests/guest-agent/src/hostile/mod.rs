@@ -341,7 +341,9 @@ fn judge(report: &mut HostileReport, expect: Expect, each_once: bool) {
     };
     let mut missed = Vec::new();
     if !met {
-        missed.push(if success {
+        missed.push(if success && expect == Expect::Success {
+            "the used ring holds other entries than one for each flush"
+        } else if success {
             "it reported success"
         } else if report.answered {
             "the answer was another"

@@ -638,3 +638,6 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -2,6 +2,54 @@
 
 //! Durable, drainable flush engine for a virtio-pmem device.
 //!
+//! A virtio-pmem device maps a host file into the guest's memory. The guest
+//! writes there without the device's knowledge; a flush request asks that what
+//! was written be durable before the request is answered. This crate is the
+//! device's way from such a request to its answer. It has no type of a VMM in
+//! it: transport, interrupts, address translation and events come in by traits.
+//!
+//! # The way of a request
+//!
+//! ```text
+//!  guest          device thread            worker           management
+//!    │ kick             │                     │                  │
+//!    ├─────────────────►│ device: pop all     │                  │
+//!    │                  │ protocol: parse     │                  │
+//!    │                  │ coordinator: close  │                  │
+//!    │                  │   the batch ───────►│ fdatasync        │
+//!    │ kick             │                     │                  │ begin_drain
+//!    ├─────────────────►│ (stays in the ring) │                  │◄──────────
+//!    │                  │ device: push all  ◄─┤ done             │
+//!    │◄─────────────────┤ one interrupt       │                  │
+//!    │                  │ coordinator: ──────────────────────────► quiesced
+//! ```
+//!
+//! Four rooms, in this order:
+//!
+//! - [`protocol`]: a descriptor chain in, a request out; a result in, a status
+//!   out. Pure.
+//! - `coordinator`: what happens next. While a sync runs nothing is popped, so
+//!   that no request is answered by a sync that began before it: closed batches
+//!   by structure. Also holds drain, file sync, latch and generations. Pure:
+//!   time and events are arguments.
+//! - `worker`: one thread with a seccomp filter of its own, which waits for the
+//!   storage. It belongs to the file, not to an activation: the guest may reset
+//!   the device while a sync hangs, and the late result then reaches nobody,
+//!   except that its error is latched.
+//! - `device`: the queue side, [`FlushQueue`].
+//!
+//! `handshake` ties the threads together with one lock, which is never held
+//! during a sync, at guest memory or in an observer. It is model-checked with
+//! loom as it is.
+//!
+//! # What the guest can rely on
+//!
+//! Success means that a host sync which began after the request was popped has
+//! ended well, and that none has failed since the file was opened (unless the
+//! user chose [`SyncErrorPolicy::Report`]). A malformed chain gets an error
+//! status if it has room for one, else a used length of 0. An inconsistent ring
+//! sets `DEVICE_NEEDS_RESET` and parks the queue.
+//!
 //! # Hosting it
 //!
 //! 1. At device creation, on a thread whose own seccomp filter allows what

@@ -294,17 +294,17 @@ fn model_two_flushes() {
 
 #[test]
 fn model_drain_under_load() {
-    check(3, || drain_under_load(None));
+    check(4, || drain_under_load(None));
 }
 
 #[test]
 fn model_snapshot_under_load() {
-    check(2, snapshot_under_load);
+    check(3, snapshot_under_load);
 }
 
 #[test]
 fn model_reset_under_load() {
-    check(3, reset_under_load);
+    check(4, reset_under_load);
 }
 
 #[test]

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 AND BSD-3-Clause
+
+//! Rule 10: a snapshot and its file belong together.
+
+use super::*;
+
+/// Writes a byte through a shared mapping, as a guest does.
+fn write_through_mapping(file: &File, value: u8) {
+    // SAFETY: a new mapping of an open file; the kernel chooses its place.
+    let map = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    assert_ne!(map, libc::MAP_FAILED);
+    // SAFETY: the mapping is a page long, writable, and nobody else's.
+    unsafe {
+        map.cast::<u8>().write_volatile(value);
+        libc::munmap(map, 4096);
+    }
+}
+
+#[test]
+fn rule_10_a_file_that_moved_on_is_stale() {
+    let device = device();
+    write_through_mapping(device.file.file(), 1);
+    drain(&device);
+    let stamp = device.engine.sync_file(soon(), false).unwrap().unwrap();
+    assert_eq!(device.engine.save().stamp, Some(stamp));
+    let file = device.file.file();
+    stamp.check(&FileStamp::of(file).unwrap(), false).unwrap();
+
+    let later = FileStamp {
+        mtime_nsec: stamp.mtime_nsec ^ 1,
+        ..stamp
+    };
+    let error = stamp.check(&later, false).unwrap_err();
+    assert!(error.to_string().contains("stale"), "{error}");
+    stamp.check(&later, true).unwrap();
+    let shorter = FileStamp { size: 1, ..stamp };
+    stamp.check(&shorter, false).unwrap_err();
+}
+
+#[test]
+fn rule_10_a_guest_write_after_the_snapshot_moves_the_stamp() {
+    let device = TestDevice::new(config(), disk_file(), SIZE);
+    let file = device.file.file();
+    write_through_mapping(file, 1);
+    drain(&device);
+    let stamp = device.engine.sync_file(soon(), false).unwrap().unwrap();
+    device.engine.resume();
+    assert_eq!(device.engine.save().stamp, None, "stamp outlives resume");
+    // The filesystem's clock may tick slower than this test runs.
+    let end = soon();
+    let mut value = 2;
+    while stamp.check(&FileStamp::of(file).unwrap(), false).is_ok() {
+        assert!(Instant::now() < end, "a write left the stamp as it was");
+        file.sync_all().unwrap();
+        write_through_mapping(file, value);
+        value = value.wrapping_add(1);
+    }
+}
+
+#[test]
+fn rule_10_a_copy_that_keeps_its_times_fits() {
+    let mut original = tempfile::NamedTempFile::new().unwrap();
+    original.write_all(&[1; 4096]).unwrap();
+    let stamp = FileStamp::of(original.as_file()).unwrap();
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    fs::copy(original.path(), copy.path()).unwrap();
+    let modified = original.as_file().metadata().unwrap().modified().unwrap();
+    let times = FileTimes::new().set_modified(modified);
+    copy.as_file().set_times(times).unwrap();
+    stamp
+        .check(&FileStamp::of(copy.as_file()).unwrap(), false)
+        .unwrap();
+}
+
+#[test]
+fn rule_10_the_file_is_locked_against_a_second_writer() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).open(path.path()).unwrap()
+    };
+    let (first, second, third) = (open(), open(), open());
+    let lock = FileLock::acquire(&first, LockKind::Exclusive).unwrap();
+    for kind in [LockKind::Exclusive, LockKind::Shared] {
+        let error = FileLock::acquire(&second, kind).unwrap_err();
+        assert!(matches!(error, LockError::Locked));
+        assert!(error.to_string().contains("locked"));
+    }
+    // Released though the file stays open, e.g. in a worker that hangs.
+    drop(lock);
+    let _second = FileLock::acquire(&second, LockKind::Shared).unwrap();
+    let _third = FileLock::acquire(&third, LockKind::Shared).unwrap();
+    FileLock::acquire(&first, LockKind::Exclusive).unwrap_err();
+}

@@ -11,11 +11,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -24,12 +22,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::config::Endpoint;
-
-/// How many events may wait for the writer.
-const QUEUE: usize = 4096;
-
-/// How long the end of the process waits for a reader that does not read.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+use crate::spool::{Spool, SpoolWriter};
 
 /// Where a machine's events go.
 pub trait EventSink: Send + Sync {
@@ -74,17 +67,7 @@ struct Event<'a> {
 pub struct EventMonitor {
     start: Instant,
     lost: AtomicU64,
-    queue: Option<Queue>,
-}
-
-/// Events as text; `None` ends the writer.
-type Queue = SyncSender<Option<String>>;
-
-/// The writer's thread, to be waited for at the end of the process.
-pub struct EventWriter {
-    thread: JoinHandle<()>,
-    queue: Queue,
-    done: Receiver<()>,
+    spool: Option<Spool>,
 }
 
 impl EventMonitor {
@@ -94,7 +77,7 @@ impl EventMonitor {
         Self {
             start: Instant::now(),
             lost: AtomicU64::new(0),
-            queue: None,
+            spool: None,
         }
     }
 
@@ -102,7 +85,7 @@ impl EventMonitor {
     ///
     /// # Errors
     /// The file cannot be made or the descriptor is not open.
-    pub fn start(endpoint: &Endpoint) -> Result<(Self, EventWriter), EventError> {
+    pub fn start(endpoint: &Endpoint) -> Result<(Self, SpoolWriter), EventError> {
         let file = match endpoint {
             Endpoint::Path(path) => OpenOptions::new()
                 .write(true)
@@ -117,31 +100,19 @@ impl EventMonitor {
                 take_fd(*fd).map_err(|source| EventError::Fd { fd: *fd, source })?
             }
         };
-        let (queue, events) = sync_channel(QUEUE);
-        let (end, done) = sync_channel(1);
-        let thread = Builder::new()
-            .name("event-monitor".to_owned())
-            .spawn(move || {
-                write_events(&events, file);
-                end.send(()).ok();
-            })
-            .map_err(EventError::Thread)?;
+        let (spool, writer) = Spool::start("event-monitor", file, |error| {
+            warn!("the event monitor stops: its file cannot be written: {error}");
+        })
+        .map_err(EventError::Thread)?;
         let monitor = Self {
-            queue: Some(queue.clone()),
+            spool: Some(spool),
             ..Self::silent()
         };
-        Ok((
-            monitor,
-            EventWriter {
-                thread,
-                queue,
-                done,
-            },
-        ))
+        Ok((monitor, writer))
     }
 
     fn send(&self, source: &str, event: &str, properties: &[(&str, &str)]) -> bool {
-        let Some(queue) = &self.queue else {
+        let Some(spool) = &self.spool else {
             return true;
         };
         let event = Event {
@@ -154,11 +125,7 @@ impl EventMonitor {
             return false;
         };
         text.push_str("\n\n");
-        match queue.try_send(Some(text)) {
-            // A writer that has gone has said why.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => true,
-            Err(TrySendError::Full(_)) => false,
-        }
+        spool.push(text)
     }
 }
 
@@ -175,18 +142,6 @@ impl EventSink for EventMonitor {
     }
 }
 
-impl EventWriter {
-    /// Waits until what was sent is written, but not for a reader that does not read.
-    pub fn finish(self) {
-        let full = matches!(self.queue.try_send(None), Err(TrySendError::Full(_)));
-        if full || self.done.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
-            warn!("the event monitor's reader does not read; the last events are lost");
-        } else {
-            self.thread.join().ok();
-        }
-    }
-}
-
 /// Takes over a descriptor that the process was started with.
 fn take_fd(fd: RawFd) -> io::Result<File> {
     if fd < 0 {
@@ -199,15 +154,6 @@ fn take_fd(fd: RawFd) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-fn write_events(events: &Receiver<Option<String>>, mut file: File) {
-    while let Ok(Some(event)) = events.recv() {
-        if let Err(error) = file.write_all(event.as_bytes()) {
-            warn!("the event monitor stops: its file cannot be written: {error}");
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::env::consts::ARCH;
@@ -215,6 +161,7 @@ mod tests {
     use std::io::{BufReader, Read, pipe};
     use std::os::fd::IntoRawFd;
     use std::path::Path;
+    use std::sync::mpsc::sync_channel;
     use std::thread::spawn;
 
     use pmem_flush::worker_rules;
@@ -224,6 +171,7 @@ mod tests {
 
     use super::*;
     use crate::error::one_line;
+    use crate::spool::QUEUE;
 
     fn read(path: &Path) -> Vec<Value> {
         let text = read_to_string(path).unwrap();

@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod machine;
 pub mod snapshot;
+pub mod spool;
 pub mod start;
 
 pub mod acpi;

@@ -13,7 +13,7 @@ use std::thread::current;
 use std::time::Instant;
 
 use env_logger::Target;
-use log::LevelFilter;
+use log::{LevelFilter, warn};
 use nix::sys::stat::{Mode, umask};
 use thiserror::Error;
 
@@ -23,12 +23,40 @@ use crate::control::{Control, StopSignal};
 use crate::error::one_line;
 use crate::events::{EventMonitor, EventSink};
 use crate::machine::MachineFactory;
+use crate::spool::{Spool, SpoolWriter};
+
+/// What the logger writes to: never waits, says later what was lost.
+struct LogSpool {
+    spool: Spool,
+    lost: u64,
+}
+
+impl Write for LogSpool {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut text = String::from_utf8_lossy(line).into_owned();
+        if self.lost > 0 {
+            text = format!("vmm: {} log lines were lost here\n{text}", self.lost);
+        }
+        if self.spool.push(text) {
+            self.lost = 0;
+        } else {
+            self.lost += 1;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Before the machine is there.
 #[derive(Debug, Error)]
 enum StartError {
     #[error("--log-file {}: cannot be written", .0.display())]
     LogFile(PathBuf, #[source] io::Error),
+    #[error("the log's thread cannot start")]
+    LogThread(#[source] io::Error),
     #[error("the VMM has no file descriptor left")]
     Descriptor(#[from] io::Error),
 }
@@ -66,9 +94,20 @@ where
 fn serve(options: VmmOptions, factory: Box<dyn MachineFactory>) -> Result<(), Box<dyn Error>> {
     // Sockets and files that this process makes are its user's alone.
     umask(Mode::from_bits_truncate(0o077));
-    start_log(&options)?;
     // Before any thread, so that none takes the signals the usual way.
     let stop = StopSignal::from_signals().map_err(StartError::Descriptor)?;
+    let log = start_log(&options)?;
+    let result = control(options, factory, stop);
+    // The log's last lines come before the last word.
+    log.finish();
+    result
+}
+
+fn control(
+    options: VmmOptions,
+    factory: Box<dyn MachineFactory>,
+    stop: StopSignal,
+) -> Result<(), Box<dyn Error>> {
     let (monitor, writer) = match &options.event_monitor {
         Some(endpoint) => {
             let (monitor, writer) = EventMonitor::start(endpoint)?;
@@ -87,13 +126,13 @@ fn serve(options: VmmOptions, factory: Box<dyn MachineFactory>) -> Result<(), Bo
 
     // Clients have their last answers, then the last events are written.
     drop(server);
-    if let Some(writer) = writer {
-        writer.finish();
+    if writer.is_some_and(|writer| !writer.finish()) {
+        warn!("the event monitor's reader does not read; the last events are lost");
     }
     Ok(result?)
 }
 
-fn start_log(options: &VmmOptions) -> Result<(), StartError> {
+fn start_log(options: &VmmOptions) -> Result<SpoolWriter, StartError> {
     let start = Instant::now();
     let level = match options.verbosity {
         0 => LevelFilter::Warn,
@@ -101,17 +140,18 @@ fn start_log(options: &VmmOptions) -> Result<(), StartError> {
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    let target = match &options.log {
-        LogTarget::Stderr => Target::Stderr,
+    let file: Box<dyn Write + Send> = match &options.log {
+        LogTarget::Stderr => Box::new(io::stderr()),
         LogTarget::File(path) => {
             let file =
                 File::create(path).map_err(|error| StartError::LogFile(path.clone(), error))?;
-            Target::Pipe(Box::new(file))
+            Box::new(file)
         }
     };
+    let (spool, writer) = Spool::start("log", file, |_| {}).map_err(StartError::LogThread)?;
     env_logger::Builder::new()
         .filter_level(level)
-        .target(target)
+        .target(Target::Pipe(Box::new(LogSpool { spool, lost: 0 })))
         .format(move |line, record| {
             writeln!(
                 line,
@@ -125,5 +165,5 @@ fn start_log(options: &VmmOptions) -> Result<(), StartError> {
         // A second logger in one process is a test's doing.
         .try_init()
         .ok();
-    Ok(())
+    Ok(writer)
 }

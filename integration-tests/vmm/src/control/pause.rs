@@ -35,11 +35,13 @@ impl Control {
         let Some(vm) = &mut self.vm else {
             return;
         };
+        // Also when nothing of the machine's is under way (a sync that was given up may end
+        // late): `poll` is what empties its event.
+        let result = vm.machine.poll();
         if let Some(Busy::Writing(_)) = vm.busy() {
             return self.writer_moves_on();
         }
-        // Also when nothing is under way: `poll` is what empties the machine's event.
-        let Some(result) = vm.machine.poll() else {
+        let Some(result) = result else {
             return;
         };
         match vm.take_busy() {

@@ -99,7 +99,10 @@ pub fn restore(fd: &VcpuFd, id: u8, state: &VcpuState) -> Result<(), VmError> {
     // SAFETY: KVM reads more than this structure only for features that a process has
     // to ask for first (arch_prctl); we ask for none.
     unsafe { fd.set_xsave(&state.xsave) }.map_err(error("KVM_SET_XSAVE"))?;
-    fd.set_xcrs(&state.xcrs).map_err(error("KVM_SET_XCRS"))?;
+    // A host without XSAVE has no such register, and refuses an empty list too.
+    if state.xcrs.nr_xcrs != 0 {
+        fd.set_xcrs(&state.xcrs).map_err(error("KVM_SET_XCRS"))?;
+    }
     fd.set_debug_regs(&state.debug_regs)
         .map_err(error("KVM_SET_DEBUGREGS"))?;
     fd.set_lapic(&state.lapic).map_err(error("KVM_SET_LAPIC"))?;

@@ -81,14 +81,24 @@ pub struct Vmm {
 impl Vmm {
     /// Starts a VMM with an API socket in `place` and waits until it answers.
     pub fn start(place: &Place, name: &str, args: &[&str]) -> Self {
-        let socket = place.path(&format!("{name}.api"));
         let stderr = place.path(&format!("{name}.stderr"));
+        let file = File::create(&stderr).unwrap();
+        Self::spawn(place, name, args, file.into(), stderr)
+    }
+
+    /// The same with a standard error that nobody reads.
+    pub fn start_unheard(place: &Place, name: &str, args: &[&str]) -> Self {
+        Self::spawn(place, name, args, Stdio::piped(), place.path("nothing"))
+    }
+
+    fn spawn(place: &Place, name: &str, args: &[&str], to: Stdio, stderr: PathBuf) -> Self {
+        let socket = place.path(&format!("{name}.api"));
         let child = Command::new(env!("CARGO_BIN_EXE_vmm"))
             .args(args)
             .arg("--api-socket")
             .arg(&socket)
             .stdin(Stdio::null())
-            .stderr(File::create(&stderr).unwrap())
+            .stderr(to)
             .spawn()
             .unwrap();
         let mut vmm = Self {
@@ -106,7 +116,7 @@ impl Vmm {
     }
 
     pub fn stderr(&self) -> String {
-        read_to_string(&self.stderr).unwrap()
+        read_to_string(&self.stderr).unwrap_or_default()
     }
 
     fn try_ask(&self, method: &str, name: &str, body: &str) -> Option<(u16, String)> {

@@ -91,6 +91,18 @@ fn a_file_that_cannot_be_used_is_named() {
     }
 }
 
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let place = Place::new();
+    let mut vmm = Vmm::start_unheard(&place, "vmm", &["-v"]);
+    // Each is a log line; a pipe holds 64 KiB.
+    for _ in 0..1500 {
+        assert_eq!(vmm.ask("GET", "vm.there-is-no-such-thing", "").0, 404);
+    }
+    assert_eq!(vmm.ask("PUT", "vmm.shutdown", "").0, 200);
+    assert_eq!(vmm.end().code(), Some(0));
+}
+
 /// Each character of the counting guest is the successor of the one before.
 fn assert_no_count_is_lost_or_doubled(serial: &[u8]) {
     for (index, pair) in serial.windows(2).enumerate() {

@@ -6,14 +6,16 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use guest_agent::client::{Client, ClientError};
 use guest_agent::hostile::{self, Case};
 use guest_agent::verify::verify;
-use guest_agent::wire::HostileTarget;
+use guest_agent::wire::{HostileTarget, Step};
 
 use crate::agent;
 
@@ -49,6 +51,21 @@ enum Command {
         /// How long the device may take to answer, in milliseconds
         #[arg(long, default_value_t = 5000)]
         bound_ms: u64,
+    },
+    /// Send steps to a guest over a socket and print the outcomes, one JSON line each
+    Order {
+        /// The Unix socket of the guest's first serial line
+        #[arg(long)]
+        socket: PathBuf,
+        /// How long each step may take, in seconds
+        #[arg(long, default_value_t = 60)]
+        timeout: u64,
+        /// Also print what the guest says by itself, on standard error
+        #[arg(long)]
+        verbose: bool,
+        /// Steps as JSON, as in {"do":"status"}
+        #[arg(required = true)]
+        steps: Vec<String>,
     },
     /// Take orders on standard input and answer on standard output
     Serve,
@@ -94,6 +111,37 @@ fn run_hostile(case: &str, device: &str, bound_ms: u64) -> Result<bool, String> 
     Ok(ok)
 }
 
+fn order(socket: &Path, within: Duration, verbose: bool, steps: &[String]) -> Result<bool, String> {
+    let parsed = steps
+        .iter()
+        .map(|text| {
+            serde_json::from_str(text).map_err(|error| format!("{text} is no step: {error}"))
+        })
+        .collect::<Result<Vec<Step>, _>>()?;
+    let line = UnixStream::connect(socket)
+        .map_err(|error| format!("--socket {}: {error}", socket.display()))?;
+    let mut client = Client::new(line);
+    let mut ok = true;
+    for step in parsed {
+        let result = client.run(step, within);
+        if verbose {
+            client.heard().for_each(|heard| eprintln!("{heard:?}"));
+        }
+        match result {
+            Ok(outcome) => {
+                let json = serde_json::to_string(&outcome).map_err(|error| error.to_string())?;
+                println!("{json}");
+            }
+            Err(ClientError::Guest(failure)) => {
+                ok = false;
+                println!("{}", serde_json::json!({ "failure": failure }));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(ok)
+}
+
 fn serve() -> io::Result<()> {
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -119,6 +167,12 @@ pub fn run() -> ExitCode {
             device,
             bound_ms,
         } => run_hostile(&case, &device, bound_ms),
+        Command::Order {
+            socket,
+            timeout,
+            verbose,
+            steps,
+        } => order(&socket, Duration::from_secs(timeout), verbose, &steps),
         Command::Serve => serve().map(|()| true).map_err(|error| error.to_string()),
     };
     match result {

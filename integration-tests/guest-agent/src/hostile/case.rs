@@ -122,7 +122,7 @@ cases! {
     ResponseUnmapped = "response-unmapped" => Refusal,
     /// The response's end is beyond the last address.
     ResponseWraps = "response-wraps" => Refusal,
-    /// The response says that it has 4 GiB less one byte.
+    /// The response says that it has almost 4 GiB.
     ResponseHuge = "response-huge" => Answer,
     /// Two more readable descriptors after the response.
     ExtraReadable = "extra-readable" => Answer,
@@ -252,7 +252,8 @@ impl Case {
             Self::RequestUnmapped => request.address = NOWHERE,
             Self::ResponseUnmapped => response.address = NOWHERE,
             Self::ResponseWraps => response.address = u64::MAX - 1,
-            Self::ResponseHuge => response.len = u32::MAX,
+            // With the request just what 2.7.5 lets a chain have, so it is not refused for that.
+            Self::ResponseHuge => response.len = u32::MAX - 4,
             Self::ExtraReadable | Self::ExtraWritable => {
                 let flags = if self == Self::ExtraWritable {
                     WRITE
@@ -362,8 +363,8 @@ mod tests {
         for (case, head) in [(Case::HeadOutOfRange, SIZE), (Case::HeadMax, u16::MAX)] {
             assert_eq!(case.ring(SIZE, addresses()).avail, [head]);
         }
-        assert!(popped(Case::AvailJump).is_err());
-        assert!(popped(Case::AvailBackwards).is_err());
+        popped(Case::AvailJump).unwrap_err();
+        popped(Case::AvailBackwards).unwrap_err();
     }
 
     #[test]
@@ -402,7 +403,7 @@ mod tests {
             (Case::BothEmpty, vec![long(rq, 0), long(rs, 0)]),
             (Case::RequestUnmapped, vec![moved(rq, NOWHERE), rs]),
             (Case::ResponseUnmapped, vec![rq, moved(rs, NOWHERE)]),
-            (Case::ResponseHuge, vec![rq, long(rs, u32::MAX)]),
+            (Case::ResponseHuge, vec![rq, long(rs, u32::MAX - 4)]),
             (Case::ExtraReadable, vec![rq, rs, rq, rq]),
             (
                 Case::ExtraWritable,

@@ -108,6 +108,8 @@ struct Observed {
     answered: bool,
     entries: u16,
     first: Option<(u32, u32)>,
+    /// Each published head came back, once.
+    each_once: bool,
     time: Duration,
 }
 
@@ -181,7 +183,7 @@ fn drive(
         report.recovered = true;
         report.recovery_us = micros(*time);
     }
-    judge(&mut report, case.expect());
+    judge(&mut report, case.expect(), observed.each_once);
     if let Err(error) = recovery {
         report.note = format!("{}; recovery: {error}", report.note);
     }
@@ -285,11 +287,23 @@ fn submit_and_watch(
                 answered,
                 entries,
                 first,
+                each_once: each_once(memory, ring, entries),
                 time,
             };
         }
         thread::sleep(POLL);
     }
+}
+
+/// Tells whether the used ring holds each head of the avail ring, and no other.
+fn each_once(memory: &Memory, ring: &Ring, entries: u16) -> bool {
+    let mut ids: Vec<u32> = (0..usize::from(entries.min(Ring::MAX_SIZE)))
+        .map(|entry| memory.ring.u32_at(Ring::USED_AT + 4 + entry * 8))
+        .collect();
+    let mut heads: Vec<u32> = ring.avail.iter().copied().map(u32::from).collect();
+    ids.sort_unstable();
+    heads.sort_unstable();
+    ids == heads
 }
 
 /// Resets and flushes properly. Returns how long the flush took, if it succeeded.
@@ -306,15 +320,15 @@ fn recover(
 }
 
 /// Holds a report against what the case may lead to.
-fn judge(report: &mut HostileReport, expect: Expect) {
+fn judge(report: &mut HostileReport, expect: Expect, each_once: bool) {
     // Without a response to look at, a length of 4 is the claim that one was written.
     let success = report.answered
         && report.used_len.is_some_and(|len| len >= 4)
         && report.response.is_none_or(|response| response == 0);
     let (met, want) = match expect {
         Expect::Success => (
-            success && report.used_len == Some(4) && !report.needs_reset,
-            "answered with 0 and length 4",
+            success && each_once && report.used_len == Some(4) && !report.needs_reset,
+            "each flush answered once with 0 and length 4",
         ),
         Expect::Answer => (
             report.answered || report.needs_reset,
@@ -327,7 +341,9 @@ fn judge(report: &mut HostileReport, expect: Expect) {
     };
     let mut missed = Vec::new();
     if !met {
-        missed.push(if success {
+        missed.push(if success && expect == Expect::Success {
+            "the used ring holds other entries than one for each flush"
+        } else if success {
             "it reported success"
         } else if report.answered {
             "the answer was another"
@@ -341,6 +357,8 @@ fn judge(report: &mut HostileReport, expect: Expect) {
     if !report.recovered {
         missed.push("no good flush after a reset");
     }
+    report.bounded =
+        (report.answered || report.needs_reset) && report.guard_intact && report.recovered;
     report.ok = missed.is_empty();
     report.note = if missed.is_empty() {
         format!("as expected: {want}")

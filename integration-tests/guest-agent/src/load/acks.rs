@@ -58,12 +58,12 @@ impl AckArea {
     }
 
     fn lay_out(&self) -> io::Result<()> {
-        const PIECE: usize = 1 << 20;
-        let zeros = Box::new(Aligned([0; PIECE]));
+        const PIECE: usize = 64 << 10;
+        static ZEROS: Aligned<PIECE> = Aligned([0; PIECE]);
         let mut at = 0;
         while at < self.header.area() {
             let left = usize::try_from(self.header.area() - at).unwrap_or(PIECE);
-            let piece = &zeros.0[..left.min(PIECE)];
+            let piece = &ZEROS.0[..left.min(PIECE)];
             self.file.write_all_at(piece, self.offset + at)?;
             at += u64::try_from(piece.len()).unwrap_or(ALIGN);
         }

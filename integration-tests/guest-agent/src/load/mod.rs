@@ -154,6 +154,7 @@ impl Load {
         check(spec)?;
         let mut targets = Vec::new();
         let mut block_stat = None;
+        let mut data = None;
         if let LoadKind::Raw { device } = &spec.kind {
             let path = resolve(device).map_err(LoadError::io("find", Path::new(device)))?;
             block_stat = stat_path(&path).map(|stat| {
@@ -163,6 +164,7 @@ impl Load {
             for thread in 0..spec.threads {
                 targets.push(Target::raw(&path, spec, thread)?);
             }
+            data = Some(path);
         } else {
             for thread in 0..spec.threads {
                 targets.push(Target::file(spec, thread)?);
@@ -187,6 +189,14 @@ impl Load {
                     "find the ack device",
                     Path::new(&place.device),
                 ))?;
+                if data.as_ref() == Some(&path) {
+                    return Err(LoadError::Spec {
+                        option: "ack.device",
+                        value: place.device.clone(),
+                        want: "another device than the data's: acks must not wait for its syncs"
+                            .to_owned(),
+                    });
+                }
                 Some(Arc::new(AckArea::prepare(&path, place.offset, header)?))
             }
         };

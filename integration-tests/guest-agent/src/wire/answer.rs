@@ -213,7 +213,10 @@ pub struct HostileReport {
     pub recovered: bool,
     /// How long that flush took, in microseconds.
     pub recovery_us: u64,
-    /// The case's own expectation holds; the others are for the reader.
+    /// The least that any device owes: an answer or NEEDS_RESET within the bound, no byte
+    /// written where it must not, and a good flush after a reset.
+    pub bounded: bool,
+    /// The case's own, stricter expectation holds too.
     pub ok: bool,
     /// What the expectation is, and what was missed.
     pub note: String,

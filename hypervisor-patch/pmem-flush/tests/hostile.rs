@@ -13,7 +13,7 @@ use pmem_flush::test_utils::{
     BUFFERS, Desc, GuestDriver, HeldFile, Interrupts, MEMORY_SIZE, NEXT, PATIENCE, PENDING,
     STATUS_OFFSET, TestDevice, WRITE, is_readable,
 };
-use pmem_flush::{Activation, DeviceState, EngineConfig, FlushEngine, Identity};
+use pmem_flush::{Activation, DeviceState, EngineConfig, Event, FlushEngine, Identity};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -283,8 +283,9 @@ fn the_same_head_twice_is_answered_twice() {
     works_afterwards(device);
 }
 
-/// The ring was spoiled before this kick: the device asks for its reset, once.
-fn needs_reset(mut device: TestDevice) {
+/// The ring was spoiled before this kick: the device asks for its reset, once,
+/// and names the reason.
+fn needs_reset(mut device: TestDevice, reason: &str) {
     device.kick();
     device.kick();
     device.catch_up();
@@ -292,8 +293,12 @@ fn needs_reset(mut device: TestDevice) {
     assert_eq!(device.engine.device_state(), DeviceState::Failed);
     assert_eq!(device.engine.counters().needs_reset, 1);
     assert_eq!(device.engine.counters().in_flight, 0);
-    let events = device.events.take();
-    assert_eq!(events.iter().filter(|e| **e == "needs-reset").count(), 1);
+    let events = device.events.take_events();
+    let reasons = events.iter().filter_map(|event| match event {
+        Event::NeedsReset { reason } => Some(reason.as_str()),
+        _ => None,
+    });
+    assert_eq!(reasons.collect::<Vec<_>>(), [reason]);
     // Parked: a good request is not popped.
     device.driver.flush(3);
     device.kick();
@@ -306,7 +311,7 @@ fn rule_07_head_index_out_of_range_needs_reset() {
     for head in [SIZE, SIZE + 1, u16::MAX] {
         let mut device = device();
         device.driver.publish(head);
-        needs_reset(device);
+        needs_reset(device, "head index is not in the descriptor table");
     }
 }
 
@@ -315,7 +320,7 @@ fn rule_07_avail_index_jump_needs_reset() {
     for jump in [SIZE + 1, 0x8000, u16::MAX] {
         let mut device = device();
         device.driver.set_avail_index(jump);
-        needs_reset(device);
+        needs_reset(device, "available index is more than a queue's size ahead");
     }
 }
 

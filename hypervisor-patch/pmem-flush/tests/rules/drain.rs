@@ -159,6 +159,7 @@ fn rule_05_a_latched_device_can_be_paused_but_not_snapshotted() {
     drain(&device);
     let error = device.engine.sync_file(soon(), false).unwrap_err();
     assert!(error.to_string().contains("latched"), "{error}");
+    assert_eq!(device.file.begun(), 1, "synced to no purpose");
     // By override.
     let stamp = device.engine.sync_file(soon(), true).unwrap();
     assert!(stamp.is_some());

@@ -112,6 +112,10 @@ impl DeviceBus {
         })
     }
 
+    fn is_pmem(&self, address: u64) -> bool {
+        self.pmem.iter().any(|window| window.holds(address))
+    }
+
     fn serial_register(&self, port: u16) -> Option<(&SerialPort, u8)> {
         let serial = self.serial.as_deref()?;
         let offset = port.checked_sub(layout::SERIAL_PORT)?;
@@ -153,16 +157,20 @@ impl Bus for DeviceBus {
         None
     }
 
-    fn mmio_read(&self, address: u64, data: &mut [u8]) {
-        if let Some((window, offset)) = self.window(address) {
-            window.lock().read(offset, data);
-        }
+    fn mmio_read(&self, address: u64, data: &mut [u8]) -> bool {
+        let Some((window, offset)) = self.window(address) else {
+            return !self.is_pmem(address);
+        };
+        window.lock().read(offset, data);
+        true
     }
 
-    fn mmio_write(&self, address: u64, data: &[u8]) {
-        if let Some((window, offset)) = self.window(address) {
-            window.lock().write(offset, data);
-        }
+    fn mmio_write(&self, address: u64, data: &[u8]) -> bool {
+        let Some((window, offset)) = self.window(address) else {
+            return !self.is_pmem(address);
+        };
+        window.lock().write(offset, data);
+        true
     }
 
     fn explain_fault(&self, address: Option<u64>) -> String {

@@ -23,16 +23,26 @@ pub struct PmemWindow {
     pub mapping: Arc<Mapping>,
 }
 
+impl PmemWindow {
+    /// Whether a guest address is the device's.
+    pub fn holds(&self, address: u64) -> bool {
+        self.offset(address).is_some()
+    }
+
+    fn offset(&self, address: u64) -> Option<u64> {
+        address
+            .checked_sub(self.base)
+            .filter(|offset| *offset < self.mapping.size())
+    }
+}
+
 /// One line that names the file and the offset, as exactly as KVM allows: an older host
 /// does not say which address failed.
 pub fn explain(windows: &[PmemWindow], address: Option<u64>) -> String {
     if let Some(address) = address {
         return windows
             .iter()
-            .find_map(|window| {
-                let offset = address.checked_sub(window.base)?;
-                (offset < window.mapping.size()).then(|| at(window, offset))
-            })
+            .find_map(|window| Some(at(window, window.offset(address)?)))
             .unwrap_or_else(|| format!("KVM cannot reach guest address {address:#x}"));
     }
     let suspects: Vec<_> = windows.iter().filter_map(suspect).collect();

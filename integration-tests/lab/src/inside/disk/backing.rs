@@ -101,7 +101,7 @@ impl Backing {
     }
 
     /// The device it is made on.
-    pub fn device(&self) -> PathBuf {
+    pub fn device(&self) -> &Path {
         self.mapping.path()
     }
 

@@ -3,10 +3,12 @@
 //! What a scenario is given to work with.
 
 use std::cell::Cell;
+use std::error::Error;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use serde::Serialize;
@@ -35,12 +37,11 @@ impl fmt::Display for Missing {
     }
 }
 
-impl std::error::Error for Missing {}
+impl Error for Missing {}
 
 /// A trial as its scenario sees it.
 pub struct Context {
-    /// True where KVM is emulated.
-    pub emulated: bool,
+    emulated: bool,
     /// What is to be run.
     pub trial: Trial,
     maker: Rc<dyn Maker>,
@@ -87,9 +88,10 @@ impl Context {
         Ok(())
     }
 
-    /// Whether the VMM has something.
-    pub fn has(&self, capability: Capability) -> Result<bool> {
-        self.maker.has(capability)
+    /// What a management call may take beside the storage it waits for: an
+    /// emulated machine is some ten times as slow.
+    pub fn slack(&self) -> Duration {
+        Duration::from_millis(if self.emulated { 1000 } else { 200 })
     }
 
     /// A number the user may set with `--set NAME=VALUE`.

@@ -165,16 +165,6 @@ impl Guest {
         })
     }
 
-    /// A load's counters as they are now.
-    pub fn load_status(&mut self, name: &str) -> Result<LoadReport> {
-        self.load(
-            Step::LoadStatus {
-                name: name.to_owned(),
-            },
-            SHORT,
-        )
-    }
-
     /// Lets a load finish its steps, and returns its counters.
     pub fn load_stop(&mut self, name: &str, within: Duration) -> Result<LoadReport> {
         let timeout_ms = u64::try_from(within.as_millis())?;
@@ -200,19 +190,6 @@ impl Guest {
             Outcome::Load(report) => Ok(report),
             other => bail!("the guest answered {other:?} instead of a load's report"),
         }
-    }
-
-    /// Waits until a load has done `more` further syncs.
-    pub fn load_goes_on(&mut self, name: &str, more: u64, within: Duration) -> Result<()> {
-        let from = self.load_status(name)?.fsyncs;
-        wait::until(
-            &format!("{more} more syncs of the load `{name}`"),
-            within,
-            || {
-                let now = self.load_status(name)?;
-                Ok((now.fsyncs >= from + more).then_some(()))
-            },
-        )
     }
 
     /// The machine's management interface.

@@ -119,7 +119,7 @@ impl<'a> Pool<'a> {
                     }
                     Record::Finished { result, trial } => {
                         self.progress.rest();
-                        shift.finish(trial, result);
+                        shift.finish(trial, *result);
                         deadline = Instant::now() + GRACE;
                     }
                     Record::Done => return Ok(()),

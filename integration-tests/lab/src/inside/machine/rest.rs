@@ -248,10 +248,6 @@ impl Machine for RestMachine {
         Ok(state.context("vm.info has no state")?.to_owned())
     }
 
-    fn power_button(&mut self) -> Result<()> {
-        self.call("PUT", "vm.power-button", None).map(drop)
-    }
-
     fn shutdown(&mut self, within: Duration) -> Result<()> {
         self.call("PUT", "vmm.shutdown", None)?;
         let code = self.wait(within)?;

@@ -107,7 +107,7 @@ fn run(context: &mut Context, fs: HostFs) -> Result<()> {
     context.step("what reached the disk");
     context.measure("failed_pages", FAILED);
     context.measure("failed_pages_in_page_cache", ours(&data, seed)?);
-    let disk = OnDisk::new("on-disk", backing.device(), &data)?;
+    let disk = OnDisk::new("on-disk", backing.piece(), &data)?;
     context.measure("failed_pages_on_disk", ours(disk.path(), seed)?);
     drop(disk);
     let synced = File::options()
@@ -118,7 +118,7 @@ fn run(context: &mut Context, fs: HostFs) -> Result<()> {
         "later_host_fsync",
         synced.map_or_else(|error| error.to_string(), |()| "0".into()),
     );
-    let disk = OnDisk::new("on-disk", backing.device(), &data)?;
+    let disk = OnDisk::new("on-disk", backing.piece(), &data)?;
     context.measure(
         "failed_pages_on_disk_after_later_fsync",
         ours(disk.path(), seed)?,

@@ -85,7 +85,7 @@ fn run(context: &mut Context, in_files: bool) -> Result<()> {
             if !in_files {
                 verified(&data, &ack_file, 0)?;
                 // Not only in the page cache: the acked blocks are on the disk.
-                let disk = OnDisk::new("on-disk", backing.device(), &data)?;
+                let disk = OnDisk::new("on-disk", backing.piece(), &data)?;
                 verified(disk.path(), &ack_file, 0)?;
             }
             let folder = context.snapshot_folder("snapshot")?;

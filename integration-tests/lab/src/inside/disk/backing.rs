@@ -11,7 +11,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::inside::cleanup::WORK;
 use crate::inside::command::{ask, run};
-use crate::inside::disk::{Mapping, Scratch, Table};
+use crate::inside::disk::{Mapping, Piece, Scratch, Table};
 
 /// The filesystem below a pmem file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -100,9 +100,9 @@ impl Backing {
         self.mapping.set(table)
     }
 
-    /// The device it is made on.
-    pub fn device(&self) -> &Path {
-        self.mapping.path()
+    /// The piece of disk it is made on.
+    pub fn piece(&self) -> &Piece {
+        self.mapping.piece()
     }
 
     /// True if the filesystem has turned itself read-only after an error.

@@ -47,6 +47,11 @@ impl Mapping {
         &self.node
     }
 
+    /// The piece below.
+    pub fn piece(&self) -> &Piece {
+        &self.piece
+    }
+
     /// Changes the table under running I/O. A filesystem above is not frozen:
     /// one that waits for a bad disk would never let the change happen. What
     /// dm-delay holds back goes out at once.

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::inside::cleanup::WORK;
 use crate::inside::command::run;
+use crate::inside::disk::Piece;
 use crate::inside::disk::mapping::{dmsetup, node, remove};
 use crate::inside::disk::scratch::SECTOR;
 
@@ -24,9 +25,10 @@ pub struct OnDisk {
 }
 
 impl OnDisk {
-    /// Shows `file`, which lies on a filesystem on `device`. All of its blocks
-    /// must be written: they do not move then.
-    pub fn new(name: &str, device: &Path, file: &Path) -> Result<Self> {
+    /// Shows `file`, which lies on a filesystem on `piece`. All of its blocks
+    /// must be written: they do not move then. The mapping between the two is
+    /// left out: its mount holds it for itself.
+    pub fn new(name: &str, piece: &Piece, file: &Path) -> Result<Self> {
         let path = file.display().to_string();
         let list = run("filefrag", &["-v", "-b4096", &path])?;
         let mut lines = Vec::new();
@@ -38,7 +40,8 @@ impl OnDisk {
             end = extent.logical + extent.count;
             let [at, count, from] = [extent.logical, extent.count, extent.physical]
                 .map(|blocks| blocks * BLOCK / SECTOR);
-            lines.push(format!("{at} {count} linear {} {from}", device.display()));
+            let (device, from) = (piece.device.display(), piece.start + from);
+            lines.push(format!("{at} {count} linear {device} {from}"));
         }
         if lines.is_empty() {
             bail!("{path} has no blocks on the disk");

@@ -5,17 +5,17 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::inside::cleanup::WORK;
-use crate::inside::disk::{Backing, HostFs, Scratch};
+use crate::inside::disk::{Backing, HostFs, Scratch, reserve};
 use crate::inside::guest::Guest;
 use crate::inside::machine::{Boot, Capability, Maker, Pmem, Qemu, Rest, missing};
 use crate::inside::trial::Said;
@@ -113,9 +113,7 @@ impl Context {
     /// failure is in the way of an ack.
     pub fn ack(&self) -> Result<Pmem> {
         let path = Path::new(WORK).join("ack.img");
-        File::create(&path)
-            .and_then(|file| file.set_len(ACK_BYTES))
-            .with_context(|| format!("cannot make {}", path.display()))?;
+        reserve(&path, ACK_BYTES)?;
         Ok(Pmem::new("ack", &path))
     }
 

@@ -128,12 +128,14 @@ pub struct ObservedPause {
 /// A drain that took longer has waited for a sync; an idle one takes microseconds.
 const WAITED_US: u64 = 2_000;
 
-/// Waits until a flush is in flight and pauses the guest at once; every request
-/// that was popped must be answered then.
+/// Waits until a host sync has just begun and pauses the guest at once; every
+/// request that was popped must be answered then.
 pub fn pause_observed(guest: &mut Guest, id: &str) -> Result<ObservedPause> {
-    let running = wait::until("a flush in flight", SHORT, || {
+    let syncs = value(&guest.counters(id)?, "host_syncs")?;
+    let running = wait::until_just_now("a flush in flight", SHORT, || {
         let counters = guest.counters(id)?;
-        Ok((value(&counters, "in_flight")? > 0).then_some(counters))
+        let fresh = value(&counters, "host_syncs")? > syncs;
+        Ok((fresh && value(&counters, "in_flight")? > 0).then_some(counters))
     })?;
     let took = guest.pause()?;
     let parked = guest.counters(id)?;

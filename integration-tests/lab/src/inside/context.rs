@@ -104,6 +104,15 @@ impl Context {
         }
     }
 
+    /// True if the user wants the scenario's negative control (`--set
+    /// control=on`): what it guards against is put in place, and it must fail.
+    pub fn is_control(&self) -> bool {
+        self.trial
+            .options
+            .get("control")
+            .is_some_and(|value| value == "on")
+    }
+
     /// A fresh filesystem on a disk of its own, with room for `bytes` of files.
     pub fn backing(&mut self, name: &str, fs: HostFs, bytes: u64) -> Result<Backing> {
         Backing::new(&mut self.scratch, name, fs, bytes)
@@ -133,8 +142,12 @@ impl Context {
     }
 
     /// The same with another choice of the guest's driver: `c`, `rust` or `none`.
-    pub fn boot_with(&self, pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+    pub fn boot_with(&self, mut pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
         self.step("boot the guest");
+        // `--set fault=double`: a bad character for the device under test.
+        if let (Some(fault), Some(device)) = (self.trial.options.get("fault"), pmem.first_mut()) {
+            device.fault = Some(fault.clone());
+        }
         let images = Path::new(SHARE).join("images");
         let kernel = &self.trial.kernel;
         let boot = Boot {

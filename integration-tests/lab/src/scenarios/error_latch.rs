@@ -45,7 +45,12 @@ fn run(context: &mut Context, fs: HostFs) -> Result<()> {
     let backing = context.backing("data", fs, DATA_BYTES)?;
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
     let device = Pmem {
-        sync_error: Some("latch"),
+        // The control: a failure is told once.
+        sync_error: Some(if context.is_control() {
+            "report"
+        } else {
+            "latch"
+        }),
         ..Pmem::new("data", &data)
     };
     let mut guest = context.boot(vec![device])?;

@@ -36,8 +36,10 @@ pub fn run(context: &mut Context) -> Result<()> {
     let ack = context.ack()?;
     let slow_acks = Acks::new(&ack.file, 0);
     let fast_acks = Acks::new(&ack.file, SECOND_ACK);
+    // The control: a deadline that is longer than the disk's hang.
+    let deadline = if context.is_control() { 60 } else { DEADLINE };
     let device = |id, file| Pmem {
-        drain_timeout: Some(DEADLINE),
+        drain_timeout: Some(deadline),
         ..Pmem::new(id, file)
     };
     let mut guest = context.boot(vec![device("slow", &slow), device("fast", &fast), ack])?;

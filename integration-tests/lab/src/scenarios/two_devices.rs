@@ -23,10 +23,16 @@ const ALONE: u64 = 100;
 
 /// `two-devices`.
 pub fn run(context: &mut Context) -> Result<()> {
-    let slow_disk = context.backing("slow", HostFs::Ext4, DATA_BYTES)?;
+    let slow_disk = context.backing("slow", HostFs::Ext4, 2 * DATA_BYTES)?;
     let fast_disk = context.backing("fast", HostFs::Ext4, DATA_BYTES)?;
     let slow = slow_disk.written_file("pmem.img", DATA_BYTES)?;
-    let fast = fast_disk.written_file("pmem.img", DATA_BYTES)?;
+    // The control: both files on the slow disk.
+    let below = if context.is_control() {
+        &slow_disk
+    } else {
+        &fast_disk
+    };
+    let fast = below.written_file("fast.img", DATA_BYTES)?;
     let ack = context.ack()?;
     let slow_acks = Acks::new(&ack.file, 0);
     let fast_acks = Acks::new(&ack.file, SECOND_ACK);

@@ -80,15 +80,20 @@ impl Guest {
 
     /// Gives an order without waiting.
     pub fn start_order(&mut self, step: Step) -> Result<u64> {
-        Ok(self.client.send(step)?)
+        let what = format!("{step:?}");
+        let id = self.client.send(step)?;
+        writeln!(self.log, "order {id}: {what}")?;
+        Ok(id)
     }
 
     /// Waits for the outcome of an order that was given.
     pub fn finish_order(&mut self, id: u64, within: Duration) -> Result<Outcome> {
         let outcome = self.client.wait(id, within);
         self.note_heard()?;
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
             self.machine.alive()?;
+            let state = self.machine.state();
+            writeln!(self.log, "order {id}: {error}; the VMM says {state:?}")?;
         }
         Ok(outcome?)
     }

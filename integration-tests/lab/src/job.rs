@@ -142,7 +142,7 @@ pub enum Record {
     /// A trial is over.
     Finished {
         /// What came out.
-        result: TrialResult,
+        result: Box<TrialResult>,
         /// Index into the job's trials.
         trial: usize,
     },

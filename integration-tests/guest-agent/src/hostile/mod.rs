@@ -167,9 +167,7 @@ fn drive(
         used_entries: observed.entries,
         used_id: observed.first.map(|(id, _)| id),
         used_len: observed.first.map(|(_, len)| len),
-        response: ring
-            .writable_holds(memory.addresses().response)
-            .then(|| memory.buffers.u32_at(Addresses::RESPONSE)),
+        response: response(memory, &ring),
         device_status: status,
         needs_reset: status & NEEDS_RESET != 0,
         interrupt_status: device.interrupt_status(),
@@ -317,6 +315,19 @@ fn recover(
     let observed = submit_and_watch(device, memory, &ring, bound);
     let success = observed.first == Some((0, 4)) && memory.buffers.u32_at(Addresses::RESPONSE) == 0;
     Ok(success.then_some(observed.time))
+}
+
+/// The status that the device may have written: a chain with its directions swapped has its
+/// only place for one where the request should be.
+fn response(memory: &Memory, ring: &Ring) -> Option<u32> {
+    let Addresses { request, response } = memory.addresses();
+    [
+        (response, Addresses::RESPONSE),
+        (request, Addresses::REQUEST),
+    ]
+    .into_iter()
+    .find(|(address, _)| ring.writable_holds(*address))
+    .map(|(_, at)| memory.buffers.u32_at(at))
 }
 
 /// Holds a report against what the case may lead to.

@@ -164,7 +164,7 @@ mod tests {
 
     const TARGETS: &str = "\
 http://security.example/debian-security bookworm-security main
-http://third.example/apt stable main
+http://third.example/apt bookworm tools
 http://mirror.example/debian/ bookworm-updates main
 http://mirror.example/debian/ bookworm main
 ";

@@ -137,6 +137,19 @@ kernel/b/other.ko: kernel/a/base.ko.xz
     }
 
     #[test]
+    fn a_chain_loads_from_its_end() {
+        let graph = Graph::parse(DEP, "");
+        assert_eq!(
+            graph.order(&["top"]).unwrap(),
+            [
+                "kernel/a/base.ko.xz",
+                "kernel/a/mid-one.ko.xz",
+                "kernel/a/top.ko.xz"
+            ]
+        );
+    }
+
+    #[test]
     fn a_dash_is_an_underscore() {
         let graph = Graph::parse(DEP, "");
         assert_eq!(

@@ -30,9 +30,12 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev"),
 ];
 
+/// Without root, mmdebstrap unpacks in a user namespace.
+const NEEDED_BY_USERS: &[(&str, &str)] = &[("newuidmap", "uidmap")];
+
 /// Installs what is missing when this is root, else fails with the line that would.
 pub fn ensure(progress: &Progress) -> Result<()> {
-    let missing = missing(is_there);
+    let missing = missing(Uid::effective().is_root(), is_there);
     if missing.is_empty() {
         return Ok(());
     }
@@ -59,9 +62,11 @@ pub fn ensure(progress: &Progress) -> Result<()> {
     apt(&install).with_context(|| format!("cannot install {list}"))
 }
 
-fn missing(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+fn missing(is_root: bool, is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let more = if is_root { &[] } else { NEEDED_BY_USERS };
     NEEDED
         .iter()
+        .chain(more)
         .filter(|(program, _)| !is_there(program))
         .map(|(_, package)| *package)
         .collect()
@@ -97,10 +102,11 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_installed() {
         assert_eq!(
-            missing(|program| program != "depmod" && program != "xz"),
+            missing(true, |program| program != "depmod" && program != "xz"),
             ["kmod", "xz-utils"]
         );
-        assert!(missing(|_| true).is_empty());
+        assert!(missing(true, |_| true).is_empty());
+        assert_eq!(missing(false, |program| program != "newuidmap"), ["uidmap"]);
     }
 
     #[test]

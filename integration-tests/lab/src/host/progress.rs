@@ -4,6 +4,7 @@
 
 use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -41,6 +42,9 @@ impl Progress {
     /// A new step begins.
     pub fn step(&self, text: &str) {
         if !self.terminal {
+            // A result is printed in pieces, by another thread; this line shall not get between.
+            let not_before = self.spinner().not_before;
+            thread::sleep(not_before.saturating_duration_since(Instant::now()));
             eprintln!("[{:4} s] {text}", self.begun.elapsed().as_secs());
             return;
         }

@@ -3,17 +3,19 @@
 //! What a scenario is given to work with.
 
 use std::cell::Cell;
+use std::error::Error;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::inside::cleanup::WORK;
-use crate::inside::disk::{Backing, HostFs, Scratch};
+use crate::inside::disk::{Backing, HostFs, Scratch, reserve};
 use crate::inside::guest::Guest;
 use crate::inside::machine::{Boot, Capability, Maker, Pmem, Qemu, Rest, missing};
 use crate::inside::trial::Said;
@@ -35,12 +37,11 @@ impl fmt::Display for Missing {
     }
 }
 
-impl std::error::Error for Missing {}
+impl Error for Missing {}
 
 /// A trial as its scenario sees it.
 pub struct Context {
-    /// True where KVM is emulated.
-    pub emulated: bool,
+    emulated: bool,
     /// What is to be run.
     pub trial: Trial,
     maker: Rc<dyn Maker>,
@@ -87,9 +88,10 @@ impl Context {
         Ok(())
     }
 
-    /// Whether the VMM has something.
-    pub fn has(&self, capability: Capability) -> Result<bool> {
-        self.maker.has(capability)
+    /// What a management call may take beside the storage it waits for: an
+    /// emulated machine is some ten times as slow.
+    pub fn slack(&self) -> Duration {
+        Duration::from_millis(if self.emulated { 1000 } else { 200 })
     }
 
     /// A number the user may set with `--set NAME=VALUE`.
@@ -102,6 +104,15 @@ impl Context {
         }
     }
 
+    /// True if the user wants the scenario's negative control (`--set
+    /// control=on`): what it guards against is put in place, and it must fail.
+    pub fn is_control(&self) -> bool {
+        self.trial
+            .options
+            .get("control")
+            .is_some_and(|value| value == "on")
+    }
+
     /// A fresh filesystem on a disk of its own, with room for `bytes` of files.
     pub fn backing(&mut self, name: &str, fs: HostFs, bytes: u64) -> Result<Backing> {
         Backing::new(&mut self.scratch, name, fs, bytes)
@@ -111,9 +122,7 @@ impl Context {
     /// failure is in the way of an ack.
     pub fn ack(&self) -> Result<Pmem> {
         let path = Path::new(WORK).join("ack.img");
-        File::create(&path)
-            .and_then(|file| file.set_len(ACK_BYTES))
-            .with_context(|| format!("cannot make {}", path.display()))?;
+        reserve(&path, ACK_BYTES)?;
         Ok(Pmem::new("ack", &path))
     }
 
@@ -133,8 +142,12 @@ impl Context {
     }
 
     /// The same with another choice of the guest's driver: `c`, `rust` or `none`.
-    pub fn boot_with(&self, pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+    pub fn boot_with(&self, mut pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
         self.step("boot the guest");
+        // `--set fault=double`: a bad character for the device under test.
+        if let (Some(fault), Some(device)) = (self.trial.options.get("fault"), pmem.first_mut()) {
+            device.fault = Some(fault.clone());
+        }
         let images = Path::new(SHARE).join("images");
         let kernel = &self.trial.kernel;
         let boot = Boot {

@@ -80,15 +80,20 @@ impl Guest {
 
     /// Gives an order without waiting.
     pub fn start_order(&mut self, step: Step) -> Result<u64> {
-        Ok(self.client.send(step)?)
+        let what = format!("{step:?}");
+        let id = self.client.send(step)?;
+        writeln!(self.log, "order {id}: {what}")?;
+        Ok(id)
     }
 
     /// Waits for the outcome of an order that was given.
     pub fn finish_order(&mut self, id: u64, within: Duration) -> Result<Outcome> {
         let outcome = self.client.wait(id, within);
         self.note_heard()?;
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
             self.machine.alive()?;
+            let state = self.machine.state();
+            writeln!(self.log, "order {id}: {error}; the VMM says {state:?}")?;
         }
         Ok(outcome?)
     }
@@ -165,16 +170,6 @@ impl Guest {
         })
     }
 
-    /// A load's counters as they are now.
-    pub fn load_status(&mut self, name: &str) -> Result<LoadReport> {
-        self.load(
-            Step::LoadStatus {
-                name: name.to_owned(),
-            },
-            SHORT,
-        )
-    }
-
     /// Lets a load finish its steps, and returns its counters.
     pub fn load_stop(&mut self, name: &str, within: Duration) -> Result<LoadReport> {
         let timeout_ms = u64::try_from(within.as_millis())?;
@@ -200,19 +195,6 @@ impl Guest {
             Outcome::Load(report) => Ok(report),
             other => bail!("the guest answered {other:?} instead of a load's report"),
         }
-    }
-
-    /// Waits until a load has done `more` further syncs.
-    pub fn load_goes_on(&mut self, name: &str, more: u64, within: Duration) -> Result<()> {
-        let from = self.load_status(name)?.fsyncs;
-        wait::until(
-            &format!("{more} more syncs of the load `{name}`"),
-            within,
-            || {
-                let now = self.load_status(name)?;
-                Ok((now.fsyncs >= from + more).then_some(()))
-            },
-        )
     }
 
     /// The machine's management interface.

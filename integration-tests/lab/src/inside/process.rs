@@ -2,7 +2,7 @@
 
 //! A process that does not outlive its guard.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Process {
 
     /// What it has printed so far.
     pub fn output(&self) -> String {
-        std::fs::read(&self.log)
+        fs::read(&self.log)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }

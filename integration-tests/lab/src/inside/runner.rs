@@ -60,7 +60,7 @@ fn work(port: &mut Port) -> Result<()> {
         Work::Trials { trials } => {
             for (index, trial) in trials.into_iter().enumerate() {
                 port.write(&Record::Started { trial: index })?;
-                let result = one_trial(port, index, trial)?;
+                let result = Box::new(one_trial(port, index, trial)?);
                 port.write(&Record::Finished {
                     result,
                     trial: index,

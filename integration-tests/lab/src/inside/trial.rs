@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::inside::context::{Context, Missing};
 use crate::inside::runner;
-use crate::job::{Log, Outcome};
+use crate::job::{Log, Outcome, Work};
 use crate::scenarios;
 
 /// Where a trial writes the logs that are shown when it fails.
@@ -72,8 +72,8 @@ fn one(index: Option<&str>) -> Result<()> {
         .context("no trial number")?;
     let job = runner::job()?;
     let trial = match job.work {
-        crate::job::Work::Trials { trials } => trials.into_iter().nth(index),
-        crate::job::Work::Exec { .. } => None,
+        Work::Trials { trials } => trials.into_iter().nth(index),
+        Work::Exec { .. } => None,
     };
     let trial = trial.ok_or_else(|| anyhow!("the job has no trial {index}"))?;
     let scenario = scenarios::find(&trial.scenario).ok_or_else(|| anyhow!("no such scenario"))?;

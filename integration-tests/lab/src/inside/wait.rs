@@ -8,12 +8,33 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// How often a condition that has no event is looked at.
-const EVERY: Duration = Duration::from_millis(20);
+const EVERY: Duration = Duration::from_millis(50);
+
+/// How often if the moment itself matters.
+const SOON: Duration = Duration::from_millis(4);
 
 /// Looks at `condition` until it gives a value; fails by `what` after `within`.
 pub fn until<T>(
     what: &str,
     within: Duration,
+    condition: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    poll(what, within, EVERY, condition)
+}
+
+/// The same for a condition that is soon over.
+pub fn until_just_now<T>(
+    what: &str,
+    within: Duration,
+    condition: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    poll(what, within, SOON, condition)
+}
+
+fn poll<T>(
+    what: &str,
+    within: Duration,
+    every: Duration,
     mut condition: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let end = Instant::now() + within;
@@ -24,6 +45,6 @@ pub fn until<T>(
         if Instant::now() >= end {
             bail!("not within {} s: {what}", within.as_secs_f32());
         }
-        thread::sleep(EVERY);
+        thread::sleep(every);
     }
 }

@@ -5,6 +5,7 @@
 use anyhow::{Result, bail, ensure};
 use guest_agent::wire::{Filesystem, LoadKind};
 
+use crate::inside::acks::Acks;
 use crate::inside::context::Context;
 use crate::inside::disk::{HostFs, ReadOnly, Table};
 use crate::inside::guest::{Guest, SHORT};
@@ -28,7 +29,7 @@ pub fn run(context: &mut Context) -> Result<()> {
     let backing = context.backing("data", HostFs::Ext4, DATA_BYTES)?;
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
     let ack = context.ack()?;
-    let ack_file = ack.file.clone();
+    let acks = Acks::new(&ack.file, 0);
     let mut guest = context.boot(vec![Pmem::new("data", &data), ack])?;
     guest.devices(2)?;
 
@@ -46,7 +47,7 @@ pub fn run(context: &mut Context) -> Result<()> {
         append: false,
     };
     guest.load_start("load", acked(context, kind, 4, "#1", 0))?;
-    guest.load_goes_on("load", SYNCS, SHORT)?;
+    acks.go_on(SYNCS, SHORT)?;
 
     context.step("live snapshot");
     let pause = pause_in_flight(&mut guest)?;
@@ -64,7 +65,7 @@ pub fn run(context: &mut Context) -> Result<()> {
     })?;
     context.measure("restore_ms", ms(took));
     guest.resume()?;
-    guest.load_goes_on("load", SYNCS, SHORT)?;
+    acks.go_on(SYNCS, SHORT)?;
     let report = guest.load_stop("load", STOP)?;
     no_errors(&report)?;
     let counters = guest.counters("data")?;
@@ -87,7 +88,7 @@ pub fn run(context: &mut Context) -> Result<()> {
 
     context.step("hold the files against the acks");
     let files = ReadOnly::mount(&data, false)?;
-    let found = verified(&files.path().join("files"), &ack_file, 0)?;
+    let found = verified(&files.path().join("files"), &acks.file, 0)?;
     ensure!(
         found.fsyncs == report.fsyncs,
         "the acks count {} fsyncs: {report:?}",
@@ -102,7 +103,7 @@ pub fn run(context: &mut Context) -> Result<()> {
 fn pause_in_flight(guest: &mut Guest) -> Result<ObservedPause> {
     for _ in 0..TRIES {
         let pause = pause_observed(guest, "data")?;
-        if pause.in_flight > 0 {
+        if pause.met {
             return Ok(pause);
         }
         guest.resume()?;

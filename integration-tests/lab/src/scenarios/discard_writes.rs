@@ -23,8 +23,9 @@ pub fn run(context: &mut Context) -> Result<()> {
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
     let before = state(&data)?;
     let ack = context.ack()?;
+    // The control: a shared mapping.
     let device = Pmem {
-        discard_writes: true,
+        discard_writes: !context.is_control(),
         ..Pmem::new("data", &data)
     };
     let mut guest = context.boot(vec![device, ack])?;

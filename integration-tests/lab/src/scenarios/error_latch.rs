@@ -45,7 +45,12 @@ fn run(context: &mut Context, fs: HostFs) -> Result<()> {
     let backing = context.backing("data", fs, DATA_BYTES)?;
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
     let device = Pmem {
-        sync_error: Some("latch"),
+        // The control: a failure is told once.
+        sync_error: Some(if context.is_control() {
+            "report"
+        } else {
+            "latch"
+        }),
         ..Pmem::new("data", &data)
     };
     let mut guest = context.boot(vec![device])?;
@@ -107,8 +112,8 @@ fn run(context: &mut Context, fs: HostFs) -> Result<()> {
     context.step("what reached the disk");
     context.measure("failed_pages", FAILED);
     context.measure("failed_pages_in_page_cache", ours(&data, seed)?);
-    let disk = OnDisk::new("on-disk", &backing.device(), &data)?;
-    context.measure("failed_pages_on_disk", ours(&disk.path(), seed)?);
+    let disk = OnDisk::new("on-disk", backing.piece(), &data)?;
+    context.measure("failed_pages_on_disk", ours(disk.path(), seed)?);
     drop(disk);
     let synced = File::options()
         .write(true)
@@ -118,10 +123,10 @@ fn run(context: &mut Context, fs: HostFs) -> Result<()> {
         "later_host_fsync",
         synced.map_or_else(|error| error.to_string(), |()| "0".into()),
     );
-    let disk = OnDisk::new("on-disk", &backing.device(), &data)?;
+    let disk = OnDisk::new("on-disk", backing.piece(), &data)?;
     context.measure(
         "failed_pages_on_disk_after_later_fsync",
-        ours(&disk.path(), seed)?,
+        ours(disk.path(), seed)?,
     );
     drop(disk);
     context.measure("backing_turned_read_only", backing.is_read_only()?);

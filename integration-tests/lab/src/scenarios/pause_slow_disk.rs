@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::inside::acks::Acks;
 use crate::inside::context::Context;
 use crate::inside::disk::{HostFs, Table};
 use crate::inside::events;
@@ -33,9 +34,12 @@ pub fn run(context: &mut Context) -> Result<()> {
     let slow = slow_disk.written_file("pmem.img", DATA_BYTES)?;
     let fast = fast_disk.written_file("pmem.img", DATA_BYTES)?;
     let ack = context.ack()?;
-    let ack_file = ack.file.clone();
+    let slow_acks = Acks::new(&ack.file, 0);
+    let fast_acks = Acks::new(&ack.file, SECOND_ACK);
+    // The control: a deadline that is longer than the disk's hang.
+    let deadline = if context.is_control() { 60 } else { DEADLINE };
     let device = |id, file| Pmem {
-        drain_timeout: Some(DEADLINE),
+        drain_timeout: Some(deadline),
         ..Pmem::new(id, file)
     };
     let mut guest = context.boot(vec![device("slow", &slow), device("fast", &fast), ack])?;
@@ -43,8 +47,8 @@ pub fn run(context: &mut Context) -> Result<()> {
     let before = [guest.counters("slow")?, guest.counters("fast")?];
     guest.load_start("slow", raw_load(context, "#0", 2, "#2", 0))?;
     guest.load_start("fast", raw_load(context, "#1", 2, "#2", SECOND_ACK))?;
-    guest.load_goes_on("slow", 2, SHORT)?;
-    guest.load_goes_on("fast", 2, SHORT)?;
+    slow_acks.go_on(2, SHORT)?;
+    fast_acks.go_on(2, SHORT)?;
 
     context.step("a flush hangs");
     slow_disk.disk(Table::FlushCost(COST_MS))?;
@@ -67,7 +71,7 @@ pub fn run(context: &mut Context) -> Result<()> {
 
     context.step("the guest goes on");
     let stuck = guest.counters("slow")?;
-    guest.load_goes_on("fast", 5, Duration::from_secs(20))?;
+    fast_acks.go_on(5, Duration::from_secs(20))?;
     let still = guest.counters("slow")?;
     // Else the fast device proves nothing.
     ensure!(
@@ -77,7 +81,7 @@ pub fn run(context: &mut Context) -> Result<()> {
 
     context.step("the disk is fast again");
     slow_disk.disk(Table::Plain)?;
-    guest.load_goes_on("slow", 5, SHORT)?;
+    slow_acks.go_on(5, SHORT)?;
     let took = guest.pause().context("the disk is fast again")?;
     context.measure("pause_ms", ms(took));
     for id in ["slow", "fast"] {
@@ -88,8 +92,8 @@ pub fn run(context: &mut Context) -> Result<()> {
         );
     }
     guest.resume()?;
-    guest.load_goes_on("slow", 2, SHORT)?;
-    guest.load_goes_on("fast", 2, SHORT)?;
+    slow_acks.go_on(2, SHORT)?;
+    fast_acks.go_on(2, SHORT)?;
 
     context.step("count");
     let mut fsyncs = Vec::new();
@@ -103,8 +107,8 @@ pub fn run(context: &mut Context) -> Result<()> {
     }
     guest.is_well()?;
     guest.machine().shutdown(SHORT)?;
-    for (file, offset, fsyncs) in [(&slow, 0, fsyncs[0]), (&fast, SECOND_ACK, fsyncs[1])] {
-        let found = verified(file, &ack_file, offset)?;
+    for (file, acks, fsyncs) in [(&slow, slow_acks, fsyncs[0]), (&fast, fast_acks, fsyncs[1])] {
+        let found = verified(file, &acks.file, acks.offset)?;
         ensure!(
             found.fsyncs == fsyncs,
             "the acks count {} of {fsyncs} fsyncs",

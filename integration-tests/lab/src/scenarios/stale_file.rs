@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use crate::inside::acks::Acks;
 use crate::inside::command::run as tool;
 use crate::inside::context::Context;
 use crate::inside::disk::HostFs;
@@ -24,12 +25,13 @@ pub fn run(context: &mut Context) -> Result<()> {
     let backing = context.backing("data", HostFs::Ext4, 4 * DATA_BYTES)?;
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
     let ack = context.ack()?;
+    let acks = Acks::new(&ack.file, 0);
     let files = [data.clone(), ack.file.clone()];
     let devices = vec![Pmem::new("data", &data), ack];
     let mut guest = context.boot(devices.clone())?;
     guest.devices(2)?;
     guest.load_start("load", raw_load(context, "#0", 2, "#1", 0))?;
-    guest.load_goes_on("load", MOVE_ON, SHORT)?;
+    acks.go_on(MOVE_ON, SHORT)?;
 
     context.step("snapshot, and a copy of the files while paused");
     guest.pause()?;
@@ -40,12 +42,13 @@ pub fn run(context: &mut Context) -> Result<()> {
         copy(file, &aside(file, "untimed"), false)?;
     }
     guest.resume()?;
-    guest.load_goes_on("load", MOVE_ON, SHORT)?;
+    acks.go_on(MOVE_ON, SHORT)?;
     guest.kill()?;
 
     context.step("the file has moved on: refused");
+    // The control: a restore that does not look.
     let strict = Restore {
-        allow_stale: false,
+        allow_stale: context.is_control(),
         from: folder.clone(),
     };
     let text = refusal(
@@ -90,7 +93,7 @@ pub fn run(context: &mut Context) -> Result<()> {
     guest.restore(&strict)?;
     verified(&files[0], &files[1], 0)?;
     guest.resume()?;
-    guest.load_goes_on("load", MOVE_ON, Duration::from_secs(60))?;
+    acks.go_on(MOVE_ON, Duration::from_secs(60))?;
     let report = guest.load_stop("load", STOP)?;
     no_errors(&report)?;
     guest.is_well()?;

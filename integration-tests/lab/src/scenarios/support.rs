@@ -10,8 +10,9 @@ use guest_agent::verify::{Report, verify};
 use guest_agent::wire::{AckPlace, LoadKind, LoadReport, LoadSpec};
 
 use crate::inside::context::Context;
-use crate::inside::guest::Guest;
+use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::Counters;
+use crate::inside::wait;
 use crate::job::Driver;
 
 /// Size of a data device for raw loads and for ext4.
@@ -115,28 +116,43 @@ pub fn answered_once(
 pub struct ObservedPause {
     /// Requests in flight just before it.
     pub in_flight: u64,
+    /// It met a flush in flight: the device saw one just before, and the drain
+    /// had to wait.
+    pub met: bool,
     /// The counters after it.
     pub parked: Counters,
     /// How long the call took.
     pub took: Duration,
 }
 
-/// Pauses the guest; every request that was popped must be answered then.
+/// A drain that took longer has waited for a sync; an idle one takes microseconds.
+const WAITED_US: u64 = 2_000;
+
+/// Waits until a host sync has just begun and pauses the guest at once; every
+/// request that was popped must be answered then.
 pub fn pause_observed(guest: &mut Guest, id: &str) -> Result<ObservedPause> {
-    let running = guest.counters(id)?;
+    let syncs = value(&guest.counters(id)?, "host_syncs")?;
+    let running = wait::until_just_now("a flush in flight", SHORT, || {
+        let counters = guest.counters(id)?;
+        let fresh = value(&counters, "host_syncs")? > syncs;
+        Ok((fresh && value(&counters, "in_flight")? > 0).then_some(counters))
+    })?;
     let took = guest.pause()?;
     let parked = guest.counters(id)?;
     let in_flight = value(&running, "in_flight")?;
     ensure!(
         value(&parked, "in_flight")? == 0,
-        "paused with a request popped and not answered"
+        "paused with a request popped and not answered: {parked:?}"
     );
     ensure!(
         value(&parked, "flushes")? >= value(&running, "flushes")? + in_flight,
         "the pause lost a flush that was in flight: {running:?}, then {parked:?}"
     );
+    let waited = "drain_time_us_sum";
+    let met = value(&parked, waited)? >= value(&running, waited)? + WAITED_US;
     Ok(ObservedPause {
         in_flight,
+        met,
         parked,
         took,
     })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use guest_agent::wire::LoadReport;
 
+use crate::inside::acks::Acks;
 use crate::inside::context::Context;
 use crate::inside::disk::{HostFs, Table};
 use crate::inside::guest::{Guest, SHORT};
@@ -22,12 +23,19 @@ const ALONE: u64 = 100;
 
 /// `two-devices`.
 pub fn run(context: &mut Context) -> Result<()> {
-    let slow_disk = context.backing("slow", HostFs::Ext4, DATA_BYTES)?;
+    let slow_disk = context.backing("slow", HostFs::Ext4, 2 * DATA_BYTES)?;
     let fast_disk = context.backing("fast", HostFs::Ext4, DATA_BYTES)?;
     let slow = slow_disk.written_file("pmem.img", DATA_BYTES)?;
-    let fast = fast_disk.written_file("pmem.img", DATA_BYTES)?;
+    // The control: both files on the slow disk.
+    let below = if context.is_control() {
+        &slow_disk
+    } else {
+        &fast_disk
+    };
+    let fast = below.written_file("fast.img", DATA_BYTES)?;
     let ack = context.ack()?;
-    let ack_file = ack.file.clone();
+    let slow_acks = Acks::new(&ack.file, 0);
+    let fast_acks = Acks::new(&ack.file, SECOND_ACK);
     let mut guest = context.boot(vec![
         Pmem::new("slow", &slow),
         Pmem::new("fast", &fast),
@@ -36,15 +44,15 @@ pub fn run(context: &mut Context) -> Result<()> {
     guest.devices(3)?;
 
     context.step("the fast device alone");
-    let alone = fast_load(context, &mut guest, "alone", |guest| {
-        guest.load_goes_on("alone", ALONE, SHORT)
+    let alone = fast_load(context, &mut guest, "alone", || {
+        fast_acks.go_on(ALONE, SHORT)
     })?;
 
     context.step("the fast device beside a slow one");
     slow_disk.disk(Table::FlushCost(COST_MS))?;
     guest.load_start("slow", raw_load(context, "#0", 2, "#2", 0))?;
-    let beside = fast_load(context, &mut guest, "beside", |guest| {
-        guest.load_goes_on("slow", SLOW_SYNCS, SHORT)
+    let beside = fast_load(context, &mut guest, "beside", || {
+        slow_acks.go_on(SLOW_SYNCS, SHORT)
     })?;
     slow_disk.disk(Table::Plain)?;
     let slow_report = guest.load_stop("slow", STOP)?;
@@ -74,8 +82,8 @@ pub fn run(context: &mut Context) -> Result<()> {
         rates[1]
     );
     guest.machine().shutdown(SHORT)?;
-    verified(&slow, &ack_file, 0)?;
-    verified(&fast, &ack_file, SECOND_ACK)?;
+    verified(&slow, &slow_acks.file, slow_acks.offset)?;
+    verified(&fast, &fast_acks.file, fast_acks.offset)?;
     Ok(())
 }
 
@@ -84,10 +92,10 @@ fn fast_load(
     context: &Context,
     guest: &mut Guest,
     name: &str,
-    meanwhile: impl FnOnce(&mut Guest) -> Result<()>,
+    meanwhile: impl FnOnce() -> Result<()>,
 ) -> Result<LoadReport> {
     guest.load_start(name, raw_load(context, "#1", 1, "#2", SECOND_ACK))?;
-    meanwhile(guest)?;
+    meanwhile()?;
     let report = guest.load_stop(name, STOP)?;
     no_errors(&report)?;
     Ok(report)

@@ -9,6 +9,19 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// How many labs run at once: one per processor, as far as memory and work go, and one at least.
+pub fn labs(processors: usize, meminfo: &str, scenarios: usize) -> usize {
+    let available = meminfo.lines().find_map(|line| {
+        let words = line.strip_prefix("MemAvailable:")?;
+        words.split_whitespace().next()?.parse::<usize>().ok()
+    });
+    let fit = available.map_or(1, |kib| kib / LAB_KIB);
+    processors.min(fit).min(scenarios).max(1)
+}
+
+/// What one lab's QEMU takes at most: its memory and its translation cache.
+const LAB_KIB: usize = 3800 << 10;
+
 /// Sorts by cost, dearest first. Equal ones keep their order.
 pub fn sorted<T>(mut items: Vec<T>, cost: impl Fn(&T) -> Duration) -> VecDeque<T> {
     items.sort_by_key(|item| Reverse(cost(item)));
@@ -55,6 +68,16 @@ mod tests {
         let mut queue: VecDeque<_> = (0..8).collect();
         assert_eq!(next(&mut queue, 1).len(), 4);
         assert_eq!(next(&mut queue, 0).len(), 2);
+    }
+
+    #[test]
+    fn labs_are_bounded_by_processors_memory_and_work() {
+        let memory = |gib: usize| format!("MemTotal: 1 kB\nMemAvailable: {} kB\n", gib << 20);
+        assert_eq!(labs(2, &memory(16), 13), 2);
+        assert_eq!(labs(8, &memory(16), 13), 4);
+        assert_eq!(labs(8, &memory(64), 3), 3);
+        assert_eq!(labs(8, &memory(2), 3), 1);
+        assert_eq!(labs(8, "", 3), 1);
     }
 
     #[test]

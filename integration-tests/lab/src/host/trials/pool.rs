@@ -119,7 +119,7 @@ impl<'a> Pool<'a> {
                     }
                     Record::Finished { result, trial } => {
                         self.progress.rest();
-                        shift.finish(trial, result);
+                        shift.finish(trial, *result);
                         deadline = Instant::now() + GRACE;
                     }
                     Record::Done => return Ok(()),
@@ -320,7 +320,11 @@ mod tests {
         shift.running = None;
         shift.requests[0] = None;
         shift.blame(&anyhow!("gone"));
-        assert_eq!(left(shift), ["b"]);
+        let again = shift.left();
+        assert_eq!(again.len(), 1);
+        // The boot was good: it does not count against the next one.
+        assert_eq!(again[0].failed_boots, 0);
+        drop(again);
         got_b.recv().unwrap_err();
     }
 }

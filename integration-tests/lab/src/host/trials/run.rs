@@ -2,6 +2,7 @@
 
 //! One run of `lab test`.
 
+use std::fs;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -14,6 +15,7 @@ use crate::host::packages;
 use crate::host::progress::Progress;
 use crate::host::setup;
 use crate::host::share::Extra;
+use crate::host::trials::batch;
 use crate::host::trials::catalogue::{self, Kind, Test};
 use crate::host::trials::options::Options;
 use crate::host::trials::pool::{Pool, Request};
@@ -187,9 +189,9 @@ fn run_scenarios(
             return;
         }
     };
-    let labs = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(scenarios.len());
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let labs = batch::labs(processors, &meminfo, scenarios.len());
     let mut requests = Vec::new();
     thread::scope(|scope| {
         for planned in scenarios {

@@ -11,7 +11,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::inside::cleanup::WORK;
 use crate::inside::command::{ask, run};
-use crate::inside::disk::{Mapping, Scratch, Table};
+use crate::inside::disk::{Mapping, Piece, Scratch, Table};
 
 /// The filesystem below a pmem file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,8 +36,18 @@ impl HostFs {
 
     fn make(self, device: &str) -> Result<()> {
         let arguments: &[&str] = match self {
-            Self::Ext4 => &["-q", "-F", "-E", "nodiscard", device],
-            Self::Ext4NoJournal => &["-q", "-F", "-E", "nodiscard", "-O", "^has_journal", device],
+            Self::Ext4 => &["-q", "-F", "-b", "4096", "-E", "nodiscard", device],
+            Self::Ext4NoJournal => &[
+                "-q",
+                "-F",
+                "-b",
+                "4096",
+                "-E",
+                "nodiscard",
+                "-O",
+                "^has_journal",
+                device,
+            ],
             Self::Xfs => &["-q", "-f", "-K", device],
         };
         let tool = if self == Self::Xfs {
@@ -47,6 +57,14 @@ impl HostFs {
         };
         run(tool, arguments).map(drop)
     }
+}
+
+/// Makes a file with its room reserved, but nothing written.
+pub fn reserve(path: &Path, bytes: u64) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(bytes)?)
+        .with_context(|| format!("cannot reserve {}", path.display()))?;
+    Ok(file.sync_all()?)
 }
 
 /// A mounted filesystem on a disk that can be made slow or bad; dropping it
@@ -88,10 +106,7 @@ impl Backing {
     /// Makes a file with its room reserved, but nothing written.
     pub fn reserved_file(&self, name: &str, bytes: u64) -> Result<PathBuf> {
         let path = self.at.join(name);
-        let file = File::create(&path)?;
-        fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(bytes)?)
-            .with_context(|| format!("cannot reserve {}", path.display()))?;
-        file.sync_all()?;
+        reserve(&path, bytes)?;
         Ok(path)
     }
 
@@ -100,9 +115,9 @@ impl Backing {
         self.mapping.set(table)
     }
 
-    /// The device it is made on.
-    pub fn device(&self) -> PathBuf {
-        self.mapping.path()
+    /// The piece of disk it is made on.
+    pub fn piece(&self) -> &Piece {
+        self.mapping.piece()
     }
 
     /// True if the filesystem has turned itself read-only after an error.

@@ -2,7 +2,7 @@
 
 //! A device-mapper device over a piece of the scratch disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -24,53 +24,41 @@ pub enum Table {
 /// A mapped device; dropping it removes it.
 pub struct Mapping {
     name: String,
+    node: PathBuf,
     piece: Piece,
 }
 
 impl Mapping {
-    /// Maps `piece` as `/dev/mapper/<name>`.
+    /// Maps `piece` under `name`.
     pub fn new(name: &str, piece: Piece, table: Table) -> Result<Self> {
-        let mapping = Self {
-            name: name.to_owned(),
-            piece,
-        };
-        let table = mapping.line(table);
-        dmsetup(&["create", name, "--table", &table])?;
-        Ok(mapping)
+        dmsetup(&["create", name, "--table", &line(&piece, table)])?;
+        let name = name.to_owned();
+        match node(&name) {
+            Ok(node) => Ok(Self { name, node, piece }),
+            Err(error) => {
+                remove(&name);
+                Err(error)
+            }
+        }
     }
 
     /// The device node.
-    pub fn path(&self) -> PathBuf {
-        PathBuf::from("/dev/mapper").join(&self.name)
+    pub fn path(&self) -> &Path {
+        &self.node
+    }
+
+    /// The piece below.
+    pub fn piece(&self) -> &Piece {
+        &self.piece
     }
 
     /// Changes the table under running I/O. A filesystem above is not frozen:
     /// one that waits for a bad disk would never let the change happen. What
     /// dm-delay holds back goes out at once.
     pub fn set(&self, table: Table) -> Result<()> {
-        dmsetup(&["load", &self.name, "--table", &self.line(table)])?;
+        dmsetup(&["load", &self.name, "--table", &line(&self.piece, table)])?;
         dmsetup(&["suspend", "--noflush", "--nolockfs", &self.name])?;
-        dmsetup(&["resume", &self.name])
-    }
-
-    fn line(&self, table: Table) -> String {
-        let Piece {
-            device,
-            start,
-            sectors,
-        } = &self.piece;
-        let device = device.display();
-        match table {
-            Table::Plain => format!("0 {sectors} linear {device} {start}"),
-            // Three triples: reads, writes, flushes.
-            Table::FlushCost(ms) => format!(
-                "0 {sectors} delay {device} {start} 0 {device} {start} 0 {device} {start} {ms}"
-            ),
-            // Up for 0 s, down for 1 s, for ever.
-            Table::FailWrites => {
-                format!("0 {sectors} flakey {device} {start} 0 1 1 error_writes")
-            }
-        }
+        dmsetup(&["resume", &self.name]).map(drop)
     }
 }
 
@@ -78,16 +66,49 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // Held-back I/O would keep it busy.
         let _ = self.set(Table::Plain);
-        let _ = ask(
-            "dmsetup",
-            &["remove", "--retry", "--noudevsync", &self.name],
-        );
+        remove(&self.name);
     }
 }
 
-/// There is no udev in the lab: dmsetup makes the nodes itself.
-pub fn dmsetup(arguments: &[&str]) -> Result<()> {
+fn line(piece: &Piece, table: Table) -> String {
+    let Piece {
+        device,
+        start,
+        sectors,
+    } = piece;
+    let device = device.display();
+    match table {
+        Table::Plain => format!("0 {sectors} linear {device} {start}"),
+        // Three triples: reads, writes, flushes.
+        Table::FlushCost(ms) => {
+            format!("0 {sectors} delay {device} {start} 0 {device} {start} 0 {device} {start} {ms}")
+        }
+        // Up for 0 s, down for 1 s, for ever.
+        Table::FailWrites => format!("0 {sectors} flakey {device} {start} 0 1 1 error_writes"),
+    }
+}
+
+/// Runs dmsetup. There is no udev in the lab that it could wait for.
+pub fn dmsetup(arguments: &[&str]) -> Result<String> {
     let mut all = vec!["--noudevsync", "--noudevrules"];
     all.extend_from_slice(arguments);
-    run("dmsetup", &all).map(drop)
+    run("dmsetup", &all)
+}
+
+/// The node that the kernel itself makes for a mapped device.
+pub fn node(name: &str) -> Result<PathBuf> {
+    let arguments = [
+        "info",
+        "--columns",
+        "--noheadings",
+        "-o",
+        "blkdevname",
+        name,
+    ];
+    Ok(Path::new("/dev").join(dmsetup(&arguments)?.trim()))
+}
+
+/// Removes a mapped device, as far as that is possible.
+pub fn remove(name: &str) {
+    let _ = ask("dmsetup", &["remove", "--retry", "--noudevsync", name]);
 }

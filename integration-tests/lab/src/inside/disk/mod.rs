@@ -11,7 +11,7 @@ mod mapping;
 mod on_disk;
 mod scratch;
 
-pub use backing::{Backing, HostFs, ReadOnly};
+pub use backing::{Backing, HostFs, ReadOnly, reserve};
 pub use mapping::{Mapping, Table};
 pub use on_disk::OnDisk;
 pub use scratch::{Piece, Scratch};

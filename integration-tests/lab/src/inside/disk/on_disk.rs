@@ -2,17 +2,18 @@
 
 //! What of a file has reached the disk, whatever the page cache says.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::inside::command::{ask, run};
-use crate::inside::disk::mapping::dmsetup;
+use crate::inside::cleanup::WORK;
+use crate::inside::command::run;
+use crate::inside::disk::Piece;
+use crate::inside::disk::mapping::{dmsetup, node, remove};
 use crate::inside::disk::scratch::SECTOR;
 
-/// Filesystem block, and unit of comparison, in bytes.
+/// Filesystem block in bytes.
 const BLOCK: u64 = 4096;
 
 /// A block device that shows a file's own blocks on the disk, in the file's
@@ -20,12 +21,14 @@ const BLOCK: u64 = 4096;
 /// own: what it reads is what the disk holds. Dropping it removes it.
 pub struct OnDisk {
     name: String,
+    node: PathBuf,
 }
 
 impl OnDisk {
-    /// Shows `file`, which lies on a filesystem on `device`. All of its blocks
-    /// must be written: they do not move then.
-    pub fn new(name: &str, device: &Path, file: &Path) -> Result<Self> {
+    /// Shows `file`, which lies on a filesystem on `piece`. All of its blocks
+    /// must be written: they do not move then. The mapping between the two is
+    /// left out: its mount holds it for itself.
+    pub fn new(name: &str, piece: &Piece, file: &Path) -> Result<Self> {
         let path = file.display().to_string();
         let list = run("filefrag", &["-v", "-b4096", &path])?;
         let mut lines = Vec::new();
@@ -37,64 +40,35 @@ impl OnDisk {
             end = extent.logical + extent.count;
             let [at, count, from] = [extent.logical, extent.count, extent.physical]
                 .map(|blocks| blocks * BLOCK / SECTOR);
-            lines.push(format!("{at} {count} linear {} {from}", device.display()));
+            let (device, from) = (piece.device.display(), piece.start + from);
+            lines.push(format!("{at} {count} linear {device} {from}"));
         }
         if lines.is_empty() {
             bail!("{path} has no blocks on the disk");
         }
-        let table = Path::new("/run/trial").join(format!("{name}.table"));
-        std::fs::write(&table, lines.join("\n"))?;
-        dmsetup(&["create", name, "--readonly", &table.display().to_string()])?;
-        Ok(Self {
-            name: name.to_owned(),
-        })
+        let table = Path::new(WORK).join(format!("{name}.table"));
+        fs::write(&table, lines.join("\n"))?;
+        let table = table.display().to_string();
+        dmsetup(&["create", name, "--readonly", &table])?;
+        let name = name.to_owned();
+        match node(&name) {
+            Ok(node) => Ok(Self { name, node }),
+            Err(error) => {
+                remove(&name);
+                Err(error)
+            }
+        }
     }
 
     /// The block device.
-    pub fn path(&self) -> PathBuf {
-        Path::new("/dev/mapper").join(&self.name)
+    pub fn path(&self) -> &Path {
+        &self.node
     }
-
-    /// Counts the 4 KiB blocks whose content on the disk is not what a reader
-    /// of `file` gets.
-    pub fn differing_blocks(&self, file: &Path) -> Result<u64> {
-        let mut cached = File::open(file)?;
-        let mut disk = File::open(self.path())?;
-        let mut differing = 0;
-        let (mut one, mut other) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-        loop {
-            let count = read_full(&mut cached, &mut one).context("cannot read the file")?;
-            if count == 0 {
-                return Ok(differing);
-            }
-            let there =
-                read_full(&mut disk, &mut other[..count]).context("cannot read the disk")?;
-            let block = usize::try_from(BLOCK)?;
-            let pairs = one[..count].chunks(block).zip(other[..there].chunks(block));
-            differing += pairs
-                .map(|(one, other)| u64::from(one != other))
-                .sum::<u64>();
-        }
-    }
-}
-
-fn read_full(file: &mut File, buffer: &mut [u8]) -> Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read(&mut buffer[done..])? {
-            0 => break,
-            count => done += count,
-        }
-    }
-    Ok(done)
 }
 
 impl Drop for OnDisk {
     fn drop(&mut self) {
-        let _ = ask(
-            "dmsetup",
-            &["remove", "--retry", "--noudevsync", &self.name],
-        );
+        remove(&self.name);
     }
 }
 

@@ -3,6 +3,7 @@
 //! The virtual machine monitor under test, whichever it is.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -117,7 +118,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl Error for Refused {}
 
 /// Takes the refusal that a rule demands, named by `word`; anything else fails.
 pub fn refusal<T>(result: Result<T>, what: &str, word: &str) -> Result<String> {
@@ -150,8 +151,6 @@ pub trait Machine {
     fn counters(&mut self, id: &str) -> Result<Option<Counters>>;
     /// `Running`, `Paused`, …
     fn state(&mut self) -> Result<String>;
-    /// Presses the power button.
-    fn power_button(&mut self) -> Result<()>;
     /// Ends guest and process through the management interface.
     fn shutdown(&mut self, within: Duration) -> Result<()>;
     /// Kills the process.

@@ -186,10 +186,6 @@ impl Machine for QemuMachine {
         Ok(state.to_owned())
     }
 
-    fn power_button(&mut self) -> Result<()> {
-        self.execute("system_powerdown").map(drop)
-    }
-
     fn shutdown(&mut self, within: Duration) -> Result<()> {
         self.execute("quit")?;
         match self.wait(within)? {

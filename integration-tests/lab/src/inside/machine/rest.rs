@@ -49,18 +49,15 @@ impl Rest {
 
     /// Whether the command line takes an option: one that does not know it says
     /// so, by name, before it starts anything. The start fails in any case.
-    fn takes(&self, option: &'static str, flag: &str, value: &str) -> Result<bool> {
+    fn takes(&self, option: &'static str, arguments: &[&str]) -> Result<bool> {
         if let Some(known) = self.probed.borrow().get(option) {
             return Ok(*known);
         }
         let mut command = self.command();
-        command.args(["--kernel", "/nonexistent/kernel", "--memory", "size=64M"]);
-        command.args(["--serial", "off", "--console", "off", flag, value]);
-        let log = format!("probe-{option}.log");
-        let mut process = Process::start(command, &log)?;
-        let status = process.wait(START)?;
-        if status.success() {
-            bail!("a VMM without a kernel file starts: cannot probe for `{option}`");
+        command.args(arguments);
+        let mut process = Process::start(command, &format!("probe-{option}.log"))?;
+        if process.wait(START)?.success() {
+            bail!("the VMM starts from files that are not there: cannot probe for `{option}`");
         }
         let takes = !process.output().contains(option);
         self.probed.borrow_mut().insert(option, takes);
@@ -71,7 +68,9 @@ impl Rest {
         let file = Path::new(WORK).join("probe.img");
         File::create(&file)?.set_len(2 << 20)?;
         let value = format!("file={},size=2M,{option}={value}", file.display());
-        self.takes(option, "--pmem", &value)
+        let quiet = ["--serial", "off", "--console", "off"];
+        let start = ["--kernel", "/nonexistent/kernel", "--memory", "size=64M"];
+        self.takes(option, &[&start[..], &quiet, &["--pmem", &value]].concat())
     }
 
     fn start(&self, mut command: Command, index: usize) -> Result<Box<dyn Machine>> {
@@ -155,7 +154,7 @@ impl Maker for Rest {
             Capability::SyncError => self.takes_for_pmem("sync_error", "latch"),
             Capability::StaleCheck => {
                 let value = "source_url=file:///nonexistent,allow_stale_pmem=on";
-                self.takes("allow_stale_pmem", "--restore", value)
+                self.takes("allow_stale_pmem", &["--restore", value])
             }
         }
     }
@@ -247,10 +246,6 @@ impl Machine for RestMachine {
         let info = self.get("vm.info")?;
         let state = info.get("state").and_then(Value::as_str);
         Ok(state.context("vm.info has no state")?.to_owned())
-    }
-
-    fn power_button(&mut self) -> Result<()> {
-        self.call("PUT", "vm.power-button", None).map(drop)
     }
 
     fn shutdown(&mut self, within: Duration) -> Result<()> {

@@ -21,6 +21,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("xz", "xz-utils"),
     ("tar", "tar"),
     ("cc", "gcc"),
+    // The fuzzer's runtime is C++.
+    ("c++", "g++"),
     (
         "/usr/share/keyrings/debian-archive-keyring.gpg",
         "debian-archive-keyring",

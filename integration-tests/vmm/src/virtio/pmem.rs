@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pmem_flush::{
     Activation, EngineConfig, EngineState, Event, FileStamp, FlushEngine, Identity, Observer,
-    SyncMode, unallocated_bytes,
+    SyncBackend, SyncMode, unallocated_bytes,
 };
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -94,13 +94,31 @@ impl Pmem {
             .file()
             .try_clone()
             .map_err(|e| fail(format!("cannot be opened again: {e}")))?;
-        let backend = Arc::new(file);
+        Self::with_backend(config, mapping, Arc::new(file), base, ram, events, saved)
+    }
+
+    /// The same with another storage than the file itself.
+    fn with_backend(
+        config: &PmemConfig,
+        mapping: Mapping,
+        backend: Arc<dyn SyncBackend>,
+        base: u64,
+        ram: &GuestMemoryMmap,
+        events: &Arc<dyn EventSink>,
+        saved: Option<(&PmemState, bool)>,
+    ) -> Result<Self, VmError> {
+        let fail = |what: String| VmError::PmemFile {
+            id: config.id.clone(),
+            file: config.file.clone(),
+            what,
+            source: None,
+        };
         let observer = Arc::new(ToSink(events.clone()));
         let engine_config = engine_config(config);
         let engine = match saved {
             None => FlushEngine::new(engine_config, backend, observer),
             Some((state, allow_stale)) => {
-                let now = FileStamp::of(&backend)
+                let now = FileStamp::of(mapping.file())
                     .map_err(|e| fail(format!("its times cannot be read: {e}")))?;
                 match state.engine.stamp {
                     Some(then) => then
@@ -245,3 +263,6 @@ fn engine_config(config: &PmemConfig) -> EngineConfig {
     }
     engine
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
 
+use crate::host::packages;
 use crate::host::progress::Progress;
 use crate::host::setup;
 use crate::host::share::Extra;
@@ -45,6 +46,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
+    packages::ensure(&Progress::new())?;
     let seed = options.seed.unwrap_or_else(any_seed);
     let results = Results::open()?;
     println!("seed {seed}, results in {}", results.dir().display());

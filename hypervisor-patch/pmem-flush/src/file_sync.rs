@@ -2,10 +2,9 @@
 
 //! The snapshot's sync of the file, as the coordinator sees it.
 
-use std::io;
-use std::mem;
 use std::task::Poll;
 use std::time::Instant;
+use std::{io, mem};
 
 use crate::coordinator::Ticket;
 use crate::error::Error;

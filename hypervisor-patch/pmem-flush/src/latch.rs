@@ -9,9 +9,8 @@
 //! writes. The latch keeps every later flush failing until somebody who knows
 //! the storage says otherwise.
 
-use std::fmt;
-use std::io;
 use std::str::FromStr;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 

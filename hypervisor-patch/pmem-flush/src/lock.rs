@@ -3,9 +3,8 @@
 //! The lock that keeps a second writer off a backing file.
 
 use std::fs::File;
-use std::io;
-use std::mem;
 use std::os::fd::AsRawFd;
+use std::{io, mem};
 
 /// How the file is going to be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

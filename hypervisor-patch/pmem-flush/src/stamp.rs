@@ -2,10 +2,9 @@
 
 //! The stamp that ties a snapshot to the file it was taken with.
 
-use std::fmt;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 

@@ -3,12 +3,12 @@
 //! The primitives of the handshake: the standard library's and an eventfd, or,
 //! under `cfg(loom)`, ones whose every interleaving a model can try.
 
-#[cfg(loom)]
-pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use bell::Doorbell;
+#[cfg(loom)]
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
 #[cfg(not(loom))]
 mod bell {

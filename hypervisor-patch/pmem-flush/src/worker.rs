@@ -2,12 +2,11 @@
 
 //! The third room: the one thread that waits for storage.
 
-use std::io;
 use std::sync::{Arc, mpsc};
-use std::thread;
 #[cfg(feature = "fault-injection")]
 use std::time::Duration;
 use std::time::Instant;
+use std::{io, thread};
 
 use seccompiler::{BpfProgram, apply_filter};
 

@@ -3,13 +3,12 @@
 //! The worker's filter is on and kills: tried in a child process.
 #![cfg(not(loom))]
 
-use std::env;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Instant;
+use std::{env, io};
 
 use pmem_flush::test_utils::PATIENCE;
 use pmem_flush::{

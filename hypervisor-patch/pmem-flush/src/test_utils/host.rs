@@ -4,13 +4,11 @@
 //! that belongs to it. The test is the device thread.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::AsRawFd;
-use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, panic, thread};
 
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};

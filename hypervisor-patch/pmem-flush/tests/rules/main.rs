@@ -14,11 +14,10 @@ mod restore;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::ptr;
 use std::sync::Arc;
 use std::task::Poll;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{ptr, thread};
 
 use pmem_flush::protocol::{STATUS_ERROR, STATUS_OK};
 use pmem_flush::test_utils::{

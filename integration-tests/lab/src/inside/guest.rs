@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use guest_agent::client::{Client, Heard};
+use guest_agent::client::{Client, ClientError, Heard};
 use guest_agent::wire::{
     Device, Event, Filesystem, LoadReport, LoadSpec, Outcome, Step, ToolResult,
 };
@@ -90,10 +90,9 @@ impl Guest {
     pub fn finish_order(&mut self, id: u64, within: Duration) -> Result<Outcome> {
         let outcome = self.client.wait(id, within);
         self.note_heard()?;
-        if let Err(error) = &outcome {
+        if let Err(ClientError::Timeout { .. }) = &outcome {
             self.machine.alive()?;
-            let state = self.machine.state();
-            writeln!(self.log, "order {id}: {error}; the VMM says {state:?}")?;
+            self.note_silence()?;
         }
         Ok(outcome?)
     }
@@ -275,6 +274,18 @@ impl Guest {
             bail!("the VMM ended with code {code} after the guest's power-off");
         }
         Ok(())
+    }
+
+    /// Writes down what can be seen from outside of a guest that does not
+    /// answer: whether its CPU runs, and whether it still answers anything.
+    fn note_silence(&mut self) -> Result<()> {
+        let state = self.machine.state();
+        let before = self.machine.threads();
+        let status = self.client.run(Step::Status, Duration::from_secs(10));
+        let after = self.machine.threads();
+        writeln!(self.log, "no answer; the VMM says {state:?}; its threads:")?;
+        writeln!(self.log, "{before}{after}status order: {status:?}")?;
+        self.note_heard()
     }
 
     fn note_heard(&mut self) -> Result<()> {

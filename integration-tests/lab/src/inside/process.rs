@@ -66,6 +66,28 @@ impl Process {
         Ok(())
     }
 
+    /// What each of its threads does: name, state, CPU time in ticks, and where
+    /// in the kernel it waits. For a log.
+    pub fn threads(&self) -> String {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        let mut text = String::new();
+        for task in fs::read_dir(tasks).into_iter().flatten().flatten() {
+            let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            let (name, stat, stack) = (read("comm"), read("stat"), read("stack"));
+            let fields: Vec<_> = stat
+                .rsplit(')')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect();
+            let at = |index: usize| fields.get(index).copied().unwrap_or_default();
+            let place = stack.lines().next().unwrap_or_default();
+            let (state, user, system) = (at(0), at(11), at(12));
+            text += &format!("  {} {state} {user}+{system} {place}\n", name.trim());
+        }
+        text
+    }
+
     /// What it has printed so far.
     pub fn output(&self) -> String {
         fs::read(&self.log)

@@ -157,6 +157,8 @@ pub trait Machine {
     fn kill(&mut self) -> Result<()>;
     /// Waits for the process's own end; returns its exit code.
     fn wait(&mut self, within: Duration) -> Result<i32>;
+    /// What the process's threads do, for a log.
+    fn threads(&self) -> String;
     /// Fails if the process has ended.
     fn alive(&mut self) -> Result<()>;
     /// The socket of the guest's first serial line.

@@ -202,6 +202,10 @@ impl Machine for QemuMachine {
         Ok(self.process.wait(within)?.code().unwrap_or(-1))
     }
 
+    fn threads(&self) -> String {
+        self.process.threads()
+    }
+
     fn alive(&mut self) -> Result<()> {
         if let Some(status) = self.process.ended()? {
             bail!("QEMU has ended ({status})");

@@ -265,6 +265,10 @@ impl Machine for RestMachine {
         Ok(self.process.wait(within)?.code().unwrap_or(-1))
     }
 
+    fn threads(&self) -> String {
+        self.process.threads()
+    }
+
     fn alive(&mut self) -> Result<()> {
         if let Some(status) = self.process.ended()? {
             bail!("the VMM has ended ({status})");

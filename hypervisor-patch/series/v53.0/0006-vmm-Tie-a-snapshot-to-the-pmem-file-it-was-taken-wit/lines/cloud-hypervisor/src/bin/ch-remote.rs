@@ -1,0 +1,2 @@
+@ 1
++        allow_unsynced_pmem: false,

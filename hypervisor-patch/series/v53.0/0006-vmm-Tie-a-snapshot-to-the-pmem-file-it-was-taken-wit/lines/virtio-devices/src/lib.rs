@@ -1,0 +1,2 @@
+@ 1
++pub use self::pmem::{Pmem, PmemFlushOptions, lock_pmem_file};

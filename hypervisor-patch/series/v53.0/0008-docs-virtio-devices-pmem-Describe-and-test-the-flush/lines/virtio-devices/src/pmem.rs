@@ -1,0 +1,4 @@
+@ 1
++
++#[cfg(test)]
++mod unit_tests;

@@ -11,6 +11,7 @@ mod exit;
 mod factory;
 mod pause;
 mod state;
+mod watch;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::GuestMemoryMmap;
 
 use self::pause::{Phase, Progress};
+use self::watch::Watch;
 use crate::cpu::VcpuThreads;
 use crate::devices::{Console, DeviceBus};
 
@@ -30,6 +32,8 @@ pub use self::state::VmState;
 /// A virtual machine. Dropping it never waits for storage: the vCPUs end first (one that
 /// hangs in the kernel is left behind), then the devices.
 pub struct Vm {
+    // Before the vCPUs, whose counters it reads.
+    _watch: Option<Watch>,
     vcpus: VcpuThreads,
     // Before the bus, which has the other end: the console's last output.
     _console: Console,

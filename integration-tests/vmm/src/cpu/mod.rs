@@ -5,12 +5,14 @@
 
 mod cpuid;
 mod entry;
+mod faults;
 mod run;
 mod state;
 mod threads;
 
 pub use self::cpuid::{address_limit, guest_cpuid};
 pub use self::entry::{prepare_application_processor, prepare_boot_processor, write_boot_tables};
+pub use self::faults::{FaultCounters, Faults};
 pub use self::run::{Bus, Stop};
 pub use self::state::{VcpuState, announce_pause, restore, save};
 pub use self::threads::VcpuThreads;

@@ -13,10 +13,11 @@ pub trait Bus: Send + Sync {
     fn port_in(&self, port: u16, data: &mut [u8]);
     /// `out` to a port.
     fn port_out(&self, port: u16, data: &[u8]) -> Option<GuestExit>;
-    /// A read of a device register; bytes that nobody answers stay 0xff.
-    fn mmio_read(&self, address: u64, data: &mut [u8]);
-    /// A write to a device register.
-    fn mmio_write(&self, address: u64, data: &[u8]);
+    /// A read of a device register; bytes that nobody answers stay 0xff. False: there should
+    /// be memory, but KVM could not reach it while it emulated an instruction.
+    fn mmio_read(&self, address: u64, data: &mut [u8]) -> bool;
+    /// A write to a device register. False: as above.
+    fn mmio_write(&self, address: u64, data: &[u8]) -> bool;
     /// Says what lies behind a guest address that KVM could not reach (`None`: KVM did
     /// not tell which).
     fn explain_fault(&self, address: Option<u64>) -> String;
@@ -46,9 +47,15 @@ pub fn run(fd: &mut VcpuFd, id: u8, bus: &dyn Bus) -> Stop {
             }
             Ok(VcpuExit::MmioRead(address, data)) => {
                 data.fill(0xff);
-                bus.mmio_read(address, data);
+                if !bus.mmio_read(address, data) {
+                    return fault(id, bus, Some(address));
+                }
             }
-            Ok(VcpuExit::MmioWrite(address, data)) => bus.mmio_write(address, data),
+            Ok(VcpuExit::MmioWrite(address, data)) => {
+                if !bus.mmio_write(address, data) {
+                    return fault(id, bus, Some(address));
+                }
+            }
             // A triple fault is how a PC resets as a last resort.
             Ok(VcpuExit::Shutdown) => return Stop::Exit(GuestExit::Reset),
             Ok(VcpuExit::MemoryFault { gpa, .. }) => {

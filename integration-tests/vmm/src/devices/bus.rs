@@ -10,7 +10,7 @@ use super::serial::SerialPort;
 use crate::cpu::Bus;
 use crate::layout;
 use crate::machine::GuestExit;
-use crate::virtio::fault::{PmemWindow, explain};
+use crate::virtio::fault::{PmemWindow, explain, starved};
 use crate::virtio::mmio::Mmio;
 use crate::virtio::pmem::Pmem;
 use crate::vm::VmError;
@@ -82,6 +82,11 @@ impl DeviceBus {
         self.sci.set(pm.interrupt())
     }
 
+    /// A pmem file that lacks pages the guest may ask for, if there is one: in words.
+    pub fn starved_file(&self) -> Option<String> {
+        self.pmem.iter().find_map(starved)
+    }
+
     /// Sends the interrupts again that may have been under way when the machine was paused.
     pub fn interrupt_again(&self) {
         if let Some(serial) = &self.serial {
@@ -110,6 +115,10 @@ impl DeviceBus {
             let offset = address.checked_sub(window.base)?;
             (offset < layout::VIRTIO_MMIO_STRIDE).then_some((window, offset))
         })
+    }
+
+    fn is_pmem(&self, address: u64) -> bool {
+        self.pmem.iter().any(|window| window.holds(address))
     }
 
     fn serial_register(&self, port: u16) -> Option<(&SerialPort, u8)> {
@@ -153,16 +162,20 @@ impl Bus for DeviceBus {
         None
     }
 
-    fn mmio_read(&self, address: u64, data: &mut [u8]) {
-        if let Some((window, offset)) = self.window(address) {
-            window.lock().read(offset, data);
-        }
+    fn mmio_read(&self, address: u64, data: &mut [u8]) -> bool {
+        let Some((window, offset)) = self.window(address) else {
+            return !self.is_pmem(address);
+        };
+        window.lock().read(offset, data);
+        true
     }
 
-    fn mmio_write(&self, address: u64, data: &[u8]) {
-        if let Some((window, offset)) = self.window(address) {
-            window.lock().write(offset, data);
-        }
+    fn mmio_write(&self, address: u64, data: &[u8]) -> bool {
+        let Some((window, offset)) = self.window(address) else {
+            return !self.is_pmem(address);
+        };
+        window.lock().write(offset, data);
+        true
     }
 
     fn explain_fault(&self, address: Option<u64>) -> String {

@@ -9,6 +9,8 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nix::sys::statvfs::fstatvfs;
+
 use super::mapping::Mapping;
 
 /// Whose memory is where.
@@ -23,16 +25,26 @@ pub struct PmemWindow {
     pub mapping: Arc<Mapping>,
 }
 
+impl PmemWindow {
+    /// Whether a guest address is the device's.
+    pub fn holds(&self, address: u64) -> bool {
+        self.offset(address).is_some()
+    }
+
+    fn offset(&self, address: u64) -> Option<u64> {
+        address
+            .checked_sub(self.base)
+            .filter(|offset| *offset < self.mapping.size())
+    }
+}
+
 /// One line that names the file and the offset, as exactly as KVM allows: an older host
 /// does not say which address failed.
 pub fn explain(windows: &[PmemWindow], address: Option<u64>) -> String {
     if let Some(address) = address {
         return windows
             .iter()
-            .find_map(|window| {
-                let offset = address.checked_sub(window.base)?;
-                (offset < window.mapping.size()).then(|| at(window, offset))
-            })
+            .find_map(|window| Some(at(window, window.offset(address)?)))
             .unwrap_or_else(|| format!("KVM cannot reach guest address {address:#x}"));
     }
     let suspects: Vec<_> = windows.iter().filter_map(suspect).collect();
@@ -62,6 +74,24 @@ fn suspect(window: &PmemWindow) -> Option<String> {
         _ => first_hole(window, 0).filter(|hole| *hole < window.mapping.size())?,
     };
     Some(format!("{} (or beyond)", at(window, offset)))
+}
+
+/// What is wrong with a window whose file cannot give every page: it was truncated, or it
+/// has holes on a full disk.
+pub fn starved(window: &PmemWindow) -> Option<String> {
+    let truncated = file_size(window).is_some_and(|size| size < window.mapping.size());
+    let full = || match fstatvfs(window.mapping.file()) {
+        Ok(disk) => disk.blocks_available() == 0,
+        Err(e) => {
+            log::debug!("fstatvfs: {e}");
+            false
+        }
+    };
+    if truncated || full() {
+        suspect(window)
+    } else {
+        None
+    }
 }
 
 fn file_size(window: &PmemWindow) -> Option<u64> {
@@ -151,6 +181,15 @@ mod tests {
         let file = full_file();
         let text = explain(&[window(&file)], None);
         assert!(text.contains("0x200000"), "{text}");
+    }
+
+    #[test]
+    fn a_file_with_holes_starves_only_on_a_full_disk_and_a_truncated_one_anywhere() {
+        let file = full_file();
+        let window = window(&file);
+        assert_eq!(starved(&window), None, "there is room on this disk");
+        file.as_file().set_len(MIB).unwrap();
+        assert!(starved(&window).unwrap().contains("truncated"));
     }
 
     #[test]

@@ -114,10 +114,13 @@ fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>) {
                             unwatch(epoll, &old);
                         }
                         match order {
-                            Order::Attach(new) => {
+                            Order::Attach(mut new) => {
                                 if let Err(e) = watch(epoll, &new) {
                                     log::error!("pmem device {id}: cannot watch its queue: {e}");
                                 }
+                                // The queue before it may have read this one's kick and
+                                // wake-up: they share their event descriptors.
+                                new.on_queue_event();
                                 queue = Some(new);
                             }
                             Order::Detach => {}

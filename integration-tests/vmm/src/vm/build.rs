@@ -9,11 +9,12 @@ use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 
 use super::pause::{Phase, Progress};
+use super::watch::Watch;
 use super::{ExitNote, Vm, VmError, VmState};
 use crate::acpi::{self, MmioDevice};
 use crate::boot;
 use crate::config::{ConsoleOutputMode, PmemConfig, VmConfig};
-use crate::cpu::{self, Bus, VcpuThreads};
+use crate::cpu::{self, Bus, FaultCounters, VcpuThreads};
 use crate::devices::{Console, DeviceBus, IrqLine, Sci, SerialPort, Window};
 use crate::events::EventSink;
 use crate::irqchip;
@@ -217,8 +218,18 @@ impl Parts {
         let exit = Arc::new(ExitNote::new()?);
         let progress = Progress::new(bus.windows())?;
         let for_vcpus: Arc<dyn Bus> = bus.clone();
+        let counters: Result<Vec<_>, _> = self.vcpus.iter().map(FaultCounters::open).collect();
+        let watch = match counters {
+            _ if config.pmem.is_empty() => None,
+            Ok(counters) => Some(Watch::start(counters, bus.clone(), exit.clone())?),
+            Err(e) => {
+                log::warn!("a guest that starves for a page of its file will not be noticed: {e}");
+                None
+            }
+        };
         let vcpus = VcpuThreads::start(self.vcpus, &for_vcpus, progress.event(), &exit)?;
         Ok(Vm {
+            _watch: watch,
             vcpus,
             _console: console,
             bus,

@@ -38,6 +38,24 @@ const POWER_OFF: &[u8] = &[
     0xeb, 0xfe, // jmp $
 ];
 
+/// Maps the first pmem device (at 4 GiB, for a guest with little RAM) at 3 GiB with the
+/// boot page tables, waits until its first byte is not zero, writes a byte at 1 MiB and
+/// powers off.
+const STORE: &[u8] = &[
+    0x48, 0xb8, 0x83, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, // mov rax, 0x1_0000_0083
+    0x48, 0x89, 0x04, 0x25, 0x00, 0xe0, 0x00, 0x00, // mov [0xe000], rax
+    0x0f, 0x20, 0xd8, // mov rax, cr3
+    0x0f, 0x22, 0xd8, // mov cr3, rax
+    0xbb, 0x00, 0x00, 0x00, 0xc0, // mov ebx, 0xc0000000
+    0x80, 0x3b, 0x00, // wait: cmp byte [rbx], 0
+    0x74, 0xfb, // jz wait
+    0xc6, 0x83, 0x00, 0x00, 0x10, 0x00, 0x5a, // mov byte [rbx + 0x100000], 0x5a
+    0x66, 0xba, 0x04, 0x06, // mov dx, 0x604
+    0x66, 0xb8, 0x00, 0x34, // mov ax, 0x3400
+    0x66, 0xef, // out dx, ax
+    0xeb, 0xfe, // jmp $
+];
+
 /// A guest.
 #[derive(Clone, Copy)]
 pub enum Guest {
@@ -47,6 +65,9 @@ pub enum Guest {
     Reset,
     /// Powers off at once.
     PowerOff,
+    /// Writes 0x5a at 1 MiB of its pmem device, once the first byte there is not zero, and
+    /// powers off.
+    Store,
 }
 
 impl Guest {
@@ -58,6 +79,7 @@ impl Guest {
             Guest::Count => COUNT,
             Guest::Reset => RESET,
             Guest::PowerOff => POWER_OFF,
+            Guest::Store => STORE,
         };
         let mut image = vec![0; SETUP + ENTRY];
         let mut field =

@@ -7,6 +7,7 @@
 
 mod client;
 mod guest;
+mod machine;
 
 use std::fs::{File, FileTimes, Permissions, copy};
 use std::fs::{create_dir, read_to_string, rename, set_permissions, write};

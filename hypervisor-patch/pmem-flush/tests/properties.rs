@@ -261,7 +261,8 @@ proptest! {
             let used = device.driver.take_used();
             prop_assert_eq!(used.len(), usize::from(device.driver.avail_index()));
             prop_assert!(used.iter().all(|(_, len)| *len == 4));
-            prop_assert_eq!(device.file.most_at_once(), 1);
+            // None in lives without a flush, and the first may be one.
+            prop_assert!(device.file.most_at_once() <= 1);
             prop_assert_eq!(device.interrupts.needs_reset(), 0);
             Ok(())
         })?;

@@ -93,6 +93,20 @@ impl SerialEvents for Plug {
     }
 }
 
+/// The register that says why there is an interrupt, and its values.
+const INTERRUPT_IDENTIFICATION: u8 = 2;
+const IDENTIFICATION: u8 = 0x0f;
+const NO_INTERRUPT: u8 = 0x01;
+const INPUT_AVAILABLE: u8 = 0x04;
+
+/// True while a real port would assert its interrupt for input. `vm_superio` forgets that
+/// reason with the first byte that is read; Linux reads 256 bytes at most before it asks
+/// again, and would leave the rest unread for ever.
+fn has_input(serial: &Serial<IrqLine, Plug, Plug>) -> bool {
+    let state = serial.state();
+    state.interrupt_enable & 0x01 != 0 && state.line_status & 0x01 != 0
+}
+
 /// The port. Its methods can be called from every thread.
 pub struct SerialPort(Mutex<Serial<IrqLine, Plug, Plug>>);
 
@@ -117,7 +131,12 @@ impl SerialPort {
 
     /// Reads register `offset`.
     pub fn read(&self, offset: u8) -> u8 {
-        self.lock().read(offset)
+        let mut serial = self.lock();
+        let value = serial.read(offset);
+        if offset == INTERRUPT_IDENTIFICATION && value & NO_INTERRUPT != 0 && has_input(&serial) {
+            return value & !IDENTIFICATION | INPUT_AVAILABLE;
+        }
+        value
     }
 
     /// Writes register `offset`.
@@ -197,6 +216,23 @@ mod tests {
         let port_2 = port(&log, Some(&serde_json::from_str(&saved).unwrap()));
         assert_eq!([port_2.read(0), port_2.read(0)], *b"bc");
         assert_eq!(*log.0.lock().unwrap(), b".");
+    }
+
+    #[test]
+    fn input_that_is_left_over_is_still_a_reason_for_the_interrupt() {
+        let port = port(&Arc::new(Log::default()), None);
+        let reason = || port.read(INTERRUPT_IDENTIFICATION) & IDENTIFICATION;
+        port.receive(b"masked");
+        assert_eq!(reason(), NO_INTERRUPT);
+        (0..6).for_each(|_| drop(port.read(0)));
+        port.write(1, 0x01);
+        port.receive(b"abc");
+        assert_eq!(reason(), INPUT_AVAILABLE);
+        port.read(0);
+        assert_eq!([reason(), reason()], [INPUT_AVAILABLE; 2]);
+        port.read(0);
+        port.read(0);
+        assert_eq!(reason(), NO_INTERRUPT);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The worker's filter is on and kills: tried in a child process.
 #![cfg(not(loom))]
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
@@ -53,6 +54,12 @@ fn make_a_socket() {
 }
 
 fn nothing() {}
+
+/// What an observer may put an event's properties into; a thread's first one
+/// asks the kernel for its seed.
+fn make_a_map() {
+    assert!(HashMap::from([("errno", 5)]).contains_key("errno"));
+}
 
 /// Has the worker sync once; the worker ends the process if the filter says so.
 fn sync_with(trespass: fn(), seccomp: WorkerSeccomp) -> Result<(), Error> {
@@ -109,6 +116,15 @@ fn making_a_socket_kills_the_process() {
 #[test]
 fn the_workers_own_calls_are_allowed() {
     sync_with(nothing, WorkerSeccomp::default()).unwrap();
+}
+
+#[test]
+fn an_observer_may_make_a_map() {
+    if is_child() {
+        sync_with(make_a_map, WorkerSeccomp::default()).unwrap();
+        return;
+    }
+    assert!(in_child("an_observer_may_make_a_map").success());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 # host flush: 5 ms
 # Unbind and bind under load: no hang, and the last flush, which unregistering makes, succeeds.
 load_driver
-echo 'r:flushed vpr_flush result=$retval:s32' >/sys/kernel/tracing/kprobe_events || fail "no kprobes"
+echo 'r:flushed '$CALLBACK' result=$retval:s32' >/sys/kernel/tracing/kprobe_events || fail "no kprobes"
 echo 1 >/sys/kernel/tracing/events/kprobes/flushed/enable
 round=0
 while [ $round -lt 20 ]; do

@@ -82,10 +82,7 @@ impl Device {
     /// Suspend: waits for the answer that is in flight and holds what comes later.
     pub fn freeze(&self) -> Result<(), Errno> {
         Freezes::count(&self.freezes.begun, true);
-        Freezes::count(
-            &self.freezes.in_flight,
-            self.core.counters().in_flight > 0,
-        );
+        Freezes::count(&self.freezes.in_flight, self.core.counters().in_flight > 0);
         match self.core.freeze(handle::freeze_timeout(), poll()) {
             // A restore brings a Broken device back too.
             Ok(()) | Err(Error::Broken) => {
@@ -141,9 +138,7 @@ impl Device {
 
     /// A flush for a bio, which is ended later. After an error the bio is still the caller's.
     pub fn flush_bio(&self, bio: Bio) -> Result<(), Errno> {
-        self.core
-            .flush_bio(bio)
-            .map_err(|(error, _)| error.errno())
+        self.core.flush_bio(bio).map_err(|(error, _)| error.errno())
     }
 
     /// The counter of this number, see [`counters::counter`].
@@ -158,7 +153,9 @@ impl Device {
 
     fn bring_up(&self) -> Result<(), Errno> {
         self.handle.open_queue().inspect_err(|_| {
-            self.handle.virtio().error(c"the flush queue could not be set up");
+            self.handle
+                .virtio()
+                .error(c"the flush queue could not be set up");
         })?;
         self.handle.ready();
         self.core.thaw().map_err(Error::errno)

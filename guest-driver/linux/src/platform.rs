@@ -4,9 +4,7 @@
 
 use core::ffi::CStr;
 
-use flush_core::{
-    Cause, Cookie, Error, Event, Platform, Refusal, Request, Ticks, Used, WaitQueue,
-};
+use flush_core::{Cause, Cookie, Error, Event, Platform, Refusal, Request, Ticks, Used, WaitQueue};
 
 use crate::bios::BioList;
 #[cfg(vpr_faults)]
@@ -155,9 +153,8 @@ impl Platform for Kernel {
         let virtio = self.handle.virtio();
         match event {
             Event::Broke(cause) => virtio.error(text(cause)),
-            Event::FreezeTimedOut => virtio.warning(
-                c"suspend called off: a flush was not answered within freeze_timeout_ms",
-            ),
+            Event::FreezeTimedOut => virtio
+                .warning(c"suspend called off: a flush was not answered within freeze_timeout_ms"),
         }
     }
 }

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# host flush: 3000 ms
+# An answer that comes after its waiters have left: harmless.
+load_driver flush_timeout_ms=1000
+insmod /modules/flusher.ko threads=2
+wait_for "a flush to time out" at_least 1 counter timeouts
+interrupts() {
+	awk '/virtio/ { for (i = 2; i <= 5; i++) sum += $i } END { print sum + 0 }' /proc/interrupts
+}
+seen=$(interrupts)
+wait_for "the late answer" at_least $((seen + 1)) interrupts
+expect state broken "$(counter state)"
+expect "host flushes" 1 "$(counter host_flushes)"
+expect messages 1 "$(logged 'broken:')"
+expect "flushes that returned 0" 0 "$(flusher done)"
+rmmod flusher || fail "a thread hangs"
+echo "$DEVICE" >$BUS/unbind

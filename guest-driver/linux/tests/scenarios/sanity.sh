@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What the driver is for: filesystems with DAX on the device, without an error.
+load_driver
+filesystem ext4 "-F -b 4096"
+wipefs -a /dev/pmem0 >/dev/null || fail wipefs
+filesystem xfs "-f -m reflink=0"
+if [ "$DRIVER" = rust ]; then
+	expect state live "$(counter state)"
+	expect errors 0 "$(counter errors)"
+	expect "in flight" 0 "$(counter in_flight)"
+	at_least 10 counter flushes || fail "fsyncs did not flush"
+	echo "NOTE $(counter flushes) flushes, $(counter host_flushes) host flushes"
+fi

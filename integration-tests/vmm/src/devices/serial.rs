@@ -224,7 +224,9 @@ mod tests {
         let reason = || port.read(INTERRUPT_IDENTIFICATION) & IDENTIFICATION;
         port.receive(b"masked");
         assert_eq!(reason(), NO_INTERRUPT);
-        (0..6).for_each(|_| drop(port.read(0)));
+        for _ in 0..6 {
+            port.read(0);
+        }
         port.write(1, 0x01);
         port.receive(b"abc");
         assert_eq!(reason(), INPUT_AVAILABLE);

@@ -72,12 +72,7 @@ impl Pmem {
         events: &Arc<dyn EventSink>,
         saved: Option<(&PmemState, bool)>,
     ) -> Result<Self, VmError> {
-        let fail = |what: String| VmError::PmemFile {
-            id: config.id.clone(),
-            file: config.file.clone(),
-            what,
-            source: None,
-        };
+        let fail = |what: String| file_error(config, what);
         match unallocated_bytes(mapping.file()) {
             Ok(0) => {}
             Ok(bytes) if !config.discard_writes => log::warn!(
@@ -107,12 +102,7 @@ impl Pmem {
         events: &Arc<dyn EventSink>,
         saved: Option<(&PmemState, bool)>,
     ) -> Result<Self, VmError> {
-        let fail = |what: String| VmError::PmemFile {
-            id: config.id.clone(),
-            file: config.file.clone(),
-            what,
-            source: None,
-        };
+        let fail = |what: String| file_error(config, what);
         let observer = Arc::new(ToSink(events.clone()));
         let engine_config = engine_config(config);
         let engine = match saved {
@@ -246,6 +236,16 @@ impl Observer for ToSink {
         let mut properties = vec![("id", id)];
         properties.extend(own.iter().map(|(name, value)| (*name, value.as_str())));
         self.0.event("virtio-device", event.name(), &properties);
+    }
+}
+
+/// What is wrong with a device's backing file, by the device's name.
+fn file_error(config: &PmemConfig, what: String) -> VmError {
+    VmError::PmemFile {
+        id: config.id.clone(),
+        file: config.file.clone(),
+        what,
+        source: None,
     }
 }
 

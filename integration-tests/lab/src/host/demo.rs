@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::host::lab;
 use crate::host::progress::Progress;
 use crate::host::setup::{self, Assets};
-use crate::host::trials::{Pool, Request, Target, Verdict};
+use crate::host::trials::{Pool, Request, Target, Verdict, check_driver};
 use crate::scenarios;
 
 /// The scenario that does the work.
@@ -63,14 +63,16 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     let scenario = scenarios::find(SCENARIO).context("there is no scenario for the demo")?;
     let progress = Progress::new();
     let assets = setup::run(&progress, false)?;
-    options.target.check_driver(&assets)?;
+    let trial = options.target.trial(scenario, options.seed);
+    check_driver(&trial, &assets)?;
     let (verdict, answer) = mpsc::channel();
     let request = Request {
-        trial: options.target.trial(scenario.name, options.seed),
+        trial,
         limit: scenario.limit,
         cost: scenario.limit,
         verdict,
         failed_boots: 0,
+        lost_labs: 0,
     };
     Pool::new(&assets, &extras, &progress, 1, vec![request]).run();
     progress.finish();

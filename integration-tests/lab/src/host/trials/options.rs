@@ -2,7 +2,6 @@
 
 //! What `lab test` is told.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -12,19 +11,21 @@ use crate::host::kernel::SERIES;
 use crate::host::setup::{self, Assets};
 use crate::host::share::Extra;
 use crate::job::{Driver, Trial, VmmChoice, VmmKind};
+use crate::scenarios::Scenario;
 
 /// The VMM, driver and kernel that scenarios run with.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
-    /// The VMM under test: `vmm`, `qemu`, or the path of a cloud-hypervisor binary
-    #[arg(long, value_name = "vmm|qemu|PATH", default_value = "vmm")]
-    vmm: String,
-    /// The guest's virtio-pmem driver: `c` is the kernel's own
-    #[arg(long, value_name = "rust|c", default_value = "c", value_parser = driver)]
-    driver: Driver,
-    /// The guest's kernel series
-    #[arg(long, value_name = "SERIES", default_value = SERIES[0], value_parser = kernel)]
-    kernel: String,
+    /// The VMM under test: `vmm`, `qemu`, or the path of a cloud-hypervisor binary [default: the
+    /// scenario's]
+    #[arg(long, value_name = "vmm|qemu|PATH")]
+    vmm: Option<String>,
+    /// The guest's virtio-pmem driver: `c` is the kernel's own [default: the scenario's]
+    #[arg(long, value_name = "rust|c", value_parser = driver)]
+    driver: Option<Driver>,
+    /// The guest's kernel series [default: the scenario's]
+    #[arg(long, value_name = "SERIES", value_parser = kernel)]
+    kernel: Option<String>,
     /// A setting of the scenarios; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -60,26 +61,35 @@ const NAMED_VMM: &str = "bin/vmm-under-test";
 
 impl Target {
     /// The trial of `scenario` with these.
-    pub fn trial(&self, scenario: &str, seed: u64) -> Trial {
+    pub fn trial(&self, scenario: &Scenario, seed: u64) -> Trial {
+        let usual = &scenario.usual;
+        let settings = scenario
+            .settings
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
         Trial {
-            driver: self.driver,
-            kernel: self.kernel.clone(),
-            options: self.settings.iter().cloned().collect::<BTreeMap<_, _>>(),
-            scenario: scenario.to_owned(),
+            driver: self.driver.unwrap_or(usual.driver),
+            kernel: self
+                .kernel
+                .clone()
+                .unwrap_or_else(|| usual.kernel.to_owned()),
+            options: settings.chain(self.settings.iter().cloned()).collect(),
+            scenario: scenario.name.to_owned(),
             seed,
-            vmm: self.vmm().0,
+            vmm: self.vmm(usual.vmm),
         }
     }
 
     /// Files the lab needs for these. An error if the user named what is not there.
     pub fn extras(&self) -> Result<Vec<Extra>> {
-        let Some(from) = self.vmm().1 else {
+        let Some(path) = self.named_vmm() else {
             return Ok(Vec::new());
         };
+        let from = PathBuf::from(path);
         if !from.is_file() {
             bail!(
-                "--vmm {}: no such file; wanted vmm, qemu or the path of a cloud-hypervisor binary",
-                self.vmm
+                "--vmm {path}: no such file; wanted vmm, qemu or the path of a cloud-hypervisor \
+                 binary"
             );
         }
         Ok(vec![Extra {
@@ -88,36 +98,44 @@ impl Target {
         }])
     }
 
-    /// An error if the guest does not have the driver.
-    pub fn check_driver(&self, assets: &Assets) -> Result<()> {
-        let guest = assets
-            .guests
-            .iter()
-            .find(|guest| guest.series == self.kernel);
-        if let (Driver::Rust, Some(guest)) = (self.driver, guest)
-            && !guest.has_rust_driver
-        {
-            bail!(
-                "--driver rust: no module for Linux {} in {}; build it first, or take c",
-                guest.release,
-                setup::rust_driver_dir(&guest.release)?.display()
-            );
-        }
-        Ok(())
+    fn vmm(&self, usual: VmmKind) -> VmmChoice {
+        let kind = match self.vmm.as_deref() {
+            None => usual,
+            Some("vmm") => VmmKind::Vmm,
+            Some("qemu") => VmmKind::Qemu,
+            Some(_) => VmmKind::CloudHypervisor,
+        };
+        let path = match kind {
+            VmmKind::Vmm => "/lab/bin/vmm".into(),
+            VmmKind::Qemu => "/usr/bin/qemu-system-x86_64".into(),
+            VmmKind::CloudHypervisor => PathBuf::from(format!("/lab/{NAMED_VMM}")),
+        };
+        VmmChoice { kind, path }
     }
 
-    fn vmm(&self) -> (VmmChoice, Option<PathBuf>) {
-        let (kind, path, binary) = match self.vmm.as_str() {
-            "vmm" => (VmmKind::Vmm, "/lab/bin/vmm".into(), None),
-            "qemu" => (VmmKind::Qemu, "/usr/bin/qemu-system-x86_64".into(), None),
-            path => (
-                VmmKind::CloudHypervisor,
-                PathBuf::from(format!("/lab/{NAMED_VMM}")),
-                Some(PathBuf::from(path)),
-            ),
-        };
-        (VmmChoice { kind, path }, binary)
+    fn named_vmm(&self) -> Option<&str> {
+        self.vmm
+            .as_deref()
+            .filter(|name| !["vmm", "qemu"].contains(name))
     }
+}
+
+/// An error if the guest of `trial` does not have its driver.
+pub fn check_driver(trial: &Trial, assets: &Assets) -> Result<()> {
+    let guest = assets
+        .guests
+        .iter()
+        .find(|guest| guest.series == trial.kernel);
+    if let (Driver::Rust, Some(guest)) = (trial.driver, guest)
+        && !guest.has_rust_driver
+    {
+        bail!(
+            "no module for Linux {} in {}; build it first, or take --driver c",
+            guest.release,
+            setup::rust_driver_dir(&guest.release)?.display()
+        );
+    }
+    Ok(())
 }
 
 fn driver(text: &str) -> Result<Driver, String> {
@@ -148,11 +166,16 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::scenarios::{self, Usual};
 
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
         options: Options,
+    }
+
+    fn demo() -> &'static Scenario {
+        scenarios::find("demo").unwrap()
     }
 
     fn parse(words: &[&str]) -> Result<Options, String> {
@@ -179,12 +202,12 @@ mod tests {
 
     #[test]
     fn a_vmm_is_ours_qemu_or_a_binary_that_is_there() {
-        let kind = |words: &[&str]| parse(words).unwrap().target.trial("x", 1).vmm;
+        let kind = |words: &[&str]| parse(words).unwrap().target.trial(demo(), 1).vmm;
         assert_eq!(kind(&[]).kind, VmmKind::Vmm);
         assert_eq!(kind(&["--vmm", "qemu"]).kind, VmmKind::Qemu);
         let named = parse(&["--vmm", "/bin/sh"]).unwrap().target;
         assert_eq!(
-            named.trial("x", 1).vmm.path,
+            named.trial(demo(), 1).vmm.path,
             PathBuf::from("/lab/bin/vmm-under-test")
         );
         assert_eq!(named.extras().unwrap()[0].from, PathBuf::from("/bin/sh"));
@@ -196,8 +219,35 @@ mod tests {
     #[test]
     fn settings_reach_the_trial() {
         let options = parse(&["--set", "rounds=3", "--seed", "9"]).unwrap();
-        let trial = options.target.trial("s", 9);
+        let trial = options.target.trial(demo(), 9);
         assert_eq!(trial.options.get("rounds").map(String::as_str), Some("3"));
-        assert_eq!((trial.scenario.as_str(), trial.seed), ("s", 9));
+        assert_eq!((trial.scenario.as_str(), trial.seed), ("demo", 9));
+    }
+
+    #[test]
+    fn the_scenario_says_what_it_runs_with_and_the_command_line_goes_before_it() {
+        let scenario = Scenario {
+            settings: &[("control", "on"), ("rounds", "2")],
+            usual: Usual {
+                driver: Driver::Rust,
+                kernel: "6.12",
+                vmm: VmmKind::Qemu,
+            },
+            ..*demo()
+        };
+        let trial = |words| parse(words).unwrap().target.trial(&scenario, 1);
+        let usual = trial(&[]);
+        assert_eq!(usual.driver, Driver::Rust);
+        assert_eq!(usual.kernel, "6.12");
+        assert_eq!(usual.vmm.kind, VmmKind::Qemu);
+        assert_eq!(usual.options["control"], "on");
+        let chosen = trial(&[
+            "--driver", "c", "--kernel", "7.3", "--vmm", "vmm", "--set", "rounds=9",
+        ]);
+        assert_eq!(chosen.driver, Driver::C);
+        assert_eq!(chosen.kernel, "7.3");
+        assert_eq!(chosen.vmm.kind, VmmKind::Vmm);
+        assert_eq!(chosen.options["rounds"], "9");
+        assert_eq!(chosen.options["control"], "on");
     }
 }

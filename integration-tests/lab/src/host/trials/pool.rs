@@ -31,6 +31,10 @@ const GRACE: Duration = Duration::from_secs(120);
 /// Boots that may fail in a row before the scenarios that wait for them do.
 const BOOTS: u32 = 2;
 
+/// Labs that may be lost under a scenario before it fails: an emulator that stands still is no
+/// finding, one that does so again may be.
+const LOSSES: u32 = 2;
+
 /// A scenario to run, and where its verdict goes.
 pub struct Request {
     /// What to run.
@@ -43,6 +47,8 @@ pub struct Request {
     pub verdict: Sender<Verdict>,
     /// Boots that failed with it as the next to run.
     pub failed_boots: u32,
+    /// Labs that were lost while it ran.
+    pub lost_labs: u32,
 }
 
 /// Labs and what they have to do.
@@ -192,7 +198,17 @@ impl Shift {
     /// The lab is gone: whose fault is it?
     fn blame(&mut self, error: &Error) {
         if let Some((index, begun)) = self.running.take() {
-            if let Some(request) = self.requests.get_mut(index).and_then(Option::take) {
+            let Some(slot) = self.requests.get_mut(index) else {
+                return;
+            };
+            let Some(request) = slot else {
+                return;
+            };
+            request.lost_labs += 1;
+            if request.lost_labs < LOSSES {
+                let name = &request.trial.scenario;
+                eprintln!("{name} runs once more, as its lab was lost: {error:#}");
+            } else if let Some(request) = slot.take() {
                 request.fail(format!("{error:#}"), begun.elapsed());
             }
             return;
@@ -260,6 +276,7 @@ mod tests {
                 cost: second,
                 verdict,
                 failed_boots: 0,
+                lost_labs: 0,
             },
             receiver,
         )
@@ -274,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_lab_takes_only_what_was_running() {
+    fn a_scenario_under_which_two_labs_die_fails_and_no_other() {
         let (a, got_a) = request("a");
         let (b, got_b) = request("b");
         let (c, got_c) = request("c");
@@ -292,6 +309,12 @@ mod tests {
         shift.finish(0, result);
         shift.start(1);
         shift.blame(&anyhow!("gone"));
+        let again = shift.left();
+        assert_eq!(again.len(), 2);
+        got_b.try_recv().unwrap_err();
+        let mut shift = Shift::new(again);
+        shift.start(0);
+        shift.blame(&anyhow!("gone again"));
         assert_eq!(left(shift), ["c"]);
         assert!(got_a.recv().unwrap().is_passed());
         assert!(got_b.recv().unwrap().reason().unwrap().contains("gone"));

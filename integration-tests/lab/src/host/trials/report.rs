@@ -16,7 +16,7 @@ use crate::host::programs;
 use crate::host::setup::Assets;
 use crate::host::tool;
 use crate::job::{Outcome, Trial, TrialResult};
-use crate::scenarios;
+use crate::scenarios::{self, Expect};
 
 /// How a test ended.
 #[derive(Clone, Debug)]
@@ -71,6 +71,36 @@ impl Verdict {
             took: Duration::from_millis(result.duration_ms),
             ran: Some(Ran::Result(Box::new(result))),
         }
+    }
+
+    /// Turned round if the scenario is a negative control: a failure as foretold is what was asked
+    /// for, anything else is not.
+    pub fn judged(mut self, expect: Expect) -> Self {
+        let Expect::Failure(texts) = expect else {
+            return self;
+        };
+        self.outcome = match self.outcome {
+            Outcome::Failed { reason } if self.ran_to_its_end() => {
+                match texts.iter().find(|&&text| !reason.contains(text)) {
+                    None => Outcome::Passed,
+                    Some(text) => Outcome::Failed {
+                        reason: format!(
+                            "the control failed as it should, but not with {text:?}: {reason}"
+                        ),
+                    },
+                }
+            }
+            Outcome::Passed => Outcome::Failed {
+                reason: "the control passed: the scenario does not see the defect it is there for"
+                    .to_owned(),
+            },
+            other => other,
+        };
+        self
+    }
+
+    fn ran_to_its_end(&self) -> bool {
+        matches!(self.ran, Some(Ran::Result(_)))
     }
 
     /// Of one that did not.
@@ -254,7 +284,10 @@ pub fn closing_line(conclusion: &Conclusion) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::job::{Driver, VmmChoice, VmmKind};
 
     #[test]
     fn the_closing_line_counts_passed_failed_and_skipped() {
@@ -268,6 +301,48 @@ mod tests {
         assert_eq!(closing_line(&conclusion), "3 passed, 1 failed");
         conclusion.num_ignored = 2;
         assert_eq!(closing_line(&conclusion), "3 passed, 1 failed, 2 skipped");
+    }
+
+    fn of_trial(outcome: Outcome) -> Verdict {
+        Verdict::of_lab(TrialResult {
+            duration_ms: 1,
+            logs: Vec::new(),
+            measurements: BTreeMap::new(),
+            outcome,
+            trial: Trial {
+                driver: Driver::C,
+                kernel: "7.3".to_owned(),
+                options: BTreeMap::new(),
+                scenario: "a".to_owned(),
+                seed: 1,
+                vmm: VmmChoice {
+                    kind: VmmKind::Vmm,
+                    path: PathBuf::from("/x"),
+                },
+            },
+            vmm_version: None,
+        })
+    }
+
+    #[test]
+    fn a_control_passes_only_if_it_fails_as_foretold() {
+        let failed = |reason: &str| {
+            of_trial(Outcome::Failed {
+                reason: reason.to_owned(),
+            })
+        };
+        let control = Expect::Failure(&["3 acked blocks", "not as acked"]);
+        let good = failed("of 3 acked blocks 1 are not as acked").judged(control);
+        assert!(good.is_passed(), "{good:?}");
+        let other = failed("the guest's agent does not answer").judged(control);
+        assert!(other.reason().unwrap().contains("\"3 acked blocks\""));
+        let passed = of_trial(Outcome::Passed).judged(control);
+        assert!(passed.reason().unwrap().contains("the control passed"));
+        let reason = "the lab died: 3 acked blocks are not as acked".to_owned();
+        let died = Verdict::failed(reason, Duration::ZERO, None).judged(control);
+        assert!(!died.is_passed());
+        assert!(!failed("x").judged(Expect::Pass).is_passed());
+        assert!(of_trial(Outcome::Passed).judged(Expect::Pass).is_passed());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::host::setup;
 use crate::host::share::Extra;
 use crate::host::trials::batch;
 use crate::host::trials::catalogue::{self, Kind, Test};
-use crate::host::trials::options::Options;
+use crate::host::trials::options::{Options, check_driver};
 use crate::host::trials::pool::{Pool, Request};
 use crate::host::trials::report::{Environment, Results, Verdict, closing_line};
 use crate::host::trials::workspace::{HostTest, Workspace};
@@ -173,10 +173,8 @@ fn run_scenarios(
     results: &Results,
     progress: &Progress,
 ) {
-    let prepared = setup::run(progress, false).and_then(|assets| {
-        options.target.check_driver(&assets)?;
-        Ok((Environment::new(&assets)?, assets))
-    });
+    let prepared =
+        setup::run(progress, false).and_then(|assets| Ok((Environment::new(&assets)?, assets)));
     let (environment, assets) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -195,22 +193,29 @@ fn run_scenarios(
     let mut requests = Vec::new();
     thread::scope(|scope| {
         for planned in scenarios {
+            let trial = options.target.trial(planned.test, planned.seed);
+            if let Err(error) = check_driver(&trial, &assets) {
+                let verdict = Verdict::failed(format!("{error:#}"), Duration::ZERO, None);
+                deliver(&planned.name, verdict, &planned.verdict, results, None);
+                continue;
+            }
             let (send, receive) = mpsc::channel();
             requests.push(Request {
-                trial: options.target.trial(planned.test.name, planned.seed),
+                trial,
                 limit: planned.test.limit,
                 cost: results
                     .last_duration(&planned.name)
                     .unwrap_or(planned.test.limit),
                 verdict: send,
                 failed_boots: 0,
+                lost_labs: 0,
             });
             let environment = &environment;
             scope.spawn(move || {
                 if let Ok(verdict) = receive.recv() {
                     deliver(
                         &planned.name,
-                        verdict,
+                        verdict.judged(planned.test.expect),
                         &planned.verdict,
                         results,
                         Some(environment),

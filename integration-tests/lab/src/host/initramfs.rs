@@ -20,8 +20,16 @@ use crate::host::elf;
 use crate::host::kernel::Kernel;
 use crate::host::modules::{self, Module};
 
-/// What a guest of any driver loads; the agent's own list, `/etc/agent/modules`.
-const GUEST_MODULES: &[&str] = &["libnvdimm", "nd_btt", "nd_pmem", "virtio_mmio", "xfs"];
+/// What a guest of any driver loads; the agent's own list, `/etc/agent/modules`. A suspended guest
+/// wakes up when its power button is pressed: without the button's driver nobody listens.
+const GUEST_MODULES: &[&str] = &[
+    "button",
+    "libnvdimm",
+    "nd_btt",
+    "nd_pmem",
+    "virtio_mmio",
+    "xfs",
+];
 
 /// The stock driver, `/etc/agent/driver-c`.
 const DRIVER_C: &[&str] = &["nd_virtio", "virtio_pmem"];
@@ -34,6 +42,8 @@ const GUEST_PROGRAMS: &[&str] = &[
     "usr/sbin/e2fsck",
     "usr/sbin/mkfs.ext4",
     "usr/sbin/mkfs.xfs",
+    "usr/sbin/mkswap",
+    "usr/sbin/swapon",
     "usr/sbin/wipefs",
     "usr/sbin/xfs_repair",
     "usr/bin/mount",

@@ -142,7 +142,17 @@ impl Context {
     }
 
     /// The same with another choice of the guest's driver: `c`, `rust` or `none`.
-    pub fn boot_with(&self, mut pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+    pub fn boot_with(&self, pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+        self.boot_shaped(pmem, driver, |_| {})
+    }
+
+    /// The same with a change to what is booted.
+    pub fn boot_shaped(
+        &self,
+        mut pmem: Vec<Pmem>,
+        driver: &str,
+        shape: impl FnOnce(&mut Boot),
+    ) -> Result<Guest> {
         self.step("boot the guest");
         // `--set fault=double`: a bad character for the device under test.
         if let (Some(fault), Some(device)) = (self.trial.options.get("fault"), pmem.first_mut()) {
@@ -150,7 +160,7 @@ impl Context {
         }
         let images = Path::new(SHARE).join("images");
         let kernel = &self.trial.kernel;
-        let boot = Boot {
+        let mut boot = Boot {
             cmdline: format!(
                 "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off \
                  agent.driver={driver}"
@@ -161,6 +171,7 @@ impl Context {
             memory_mib: GUEST_MIB,
             pmem,
         };
+        shape(&mut boot);
         Guest::boot(Rc::clone(&self.maker), Rc::clone(&self.processes), &boot)
     }
 }

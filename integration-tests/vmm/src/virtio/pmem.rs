@@ -104,7 +104,8 @@ impl Pmem {
     ) -> Result<Self, VmError> {
         let fail = |what: String| file_error(config, what);
         let observer = Arc::new(ToSink(events.clone()));
-        let engine_config = engine_config(config);
+        let mut engine_config = engine_config(config);
+        engine_config.private = config.discard_writes.then(|| mapping.private());
         let engine = match saved {
             None => FlushEngine::new(engine_config, backend, observer),
             Some((state, allow_stale)) => {
@@ -112,7 +113,7 @@ impl Pmem {
                     .map_err(|e| fail(format!("its times cannot be read: {e}")))?;
                 match state.engine.stamp {
                     Some(then) => then
-                        .check(&now, allow_stale)
+                        .check(&now, engine_config.sync, allow_stale)
                         .map_err(|e| fail(e.to_string()))?,
                     None if allow_stale => {}
                     None => {

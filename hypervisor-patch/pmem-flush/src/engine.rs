@@ -300,13 +300,15 @@ impl FlushEngine {
         let Some(private) = self.owner.private.as_ref().filter(|_| quiesced) else {
             return Ok(None);
         };
-        match private.written() {
-            Ok(0) => Ok(None),
-            Ok(pages) if allow => Ok(Some(Event::DiscardedWrites { pages: Some(pages) })),
-            Ok(pages) => Err(Error::DiscardedWrites(pages)),
-            Err(_) if allow => Ok(Some(Event::DiscardedWrites { pages: None })),
-            Err(error) => Err(Error::PageMap(error)),
-        }
+        let pages = match private.written() {
+            Ok(0) => return Ok(None),
+            Ok(pages) if allow => Some(pages),
+            Ok(pages) => return Err(Error::DiscardedWrites(pages)),
+            Err(_) if allow => None,
+            Err(error) => return Err(Error::PageMap(error)),
+        };
+        log::warn!("{}: the guest's writes are not in the snapshot", self.id());
+        Ok(Some(Event::DiscardedWrites { pages }))
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -53,7 +53,7 @@ pub enum Error {
     #[error("file sync timed out: the storage did not answer in time")]
     FileSyncTimedOut,
     /// A snapshot would not hold what the guest wrote into a private mapping.
-    #[error("no snapshot holds the {0} pages that the guest has written (discard_writes=on)")]
+    #[error("guest has written {0} page(s) that no snapshot holds (discard_writes=on)")]
     DiscardedWrites(u64),
     /// Whether the guest wrote into a private mapping can't be told.
     #[error("whether the guest has written can't be read from pagemap (discard_writes=on)")]

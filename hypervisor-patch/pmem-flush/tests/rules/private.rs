@@ -98,7 +98,7 @@ fn rule_10_written_pages_of_a_private_mapping_refuse_the_snapshot() {
     drain(&device);
     let error = device.engine.sync_file(soon(), false).unwrap_err();
     assert!(matches!(error, Error::DiscardedWrites(3)), "{error}");
-    assert!(error.to_string().contains("3 pages"), "{error}");
+    assert!(error.to_string().contains("3 page"), "{error}");
     assert_eq!(device.engine.save().stamp, None);
     device.events.take();
 

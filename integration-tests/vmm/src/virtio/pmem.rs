@@ -109,7 +109,8 @@ impl Pmem {
     ) -> Result<Self, VmError> {
         let fail = |what: String| file_error(config, what);
         let observer: Arc<dyn Observer> = Arc::new(ToSink(events.clone()));
-        let engine_config = engine_config(config, false);
+        let mut engine_config = engine_config(config, false);
+        engine_config.private = config.discard_writes.then(|| mapping.private());
         #[cfg(feature = "fault")]
         let (due, reform) = (Due::new(config), Reform::new(config, &backend, &observer));
         #[cfg(feature = "fault")]
@@ -126,7 +127,7 @@ impl Pmem {
                     .map_err(|e| fail(format!("its times cannot be read: {e}")))?;
                 match state.engine.stamp {
                     Some(then) => then
-                        .check(&now, allow_stale)
+                        .check(&now, engine_config.sync, allow_stale)
                         .map_err(|e| fail(e.to_string()))?,
                     None if allow_stale => {}
                     None => {

@@ -7,19 +7,39 @@ use std::str::FromStr;
 use pmem_flush::{Fault as EngineFault, ParseFaultError};
 use serde::{Deserialize, Serialize};
 
-/// What the device does wrong: the engine's fault, and its text for the JSON form.
+/// What the device does wrong, and its text for the JSON form.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fault {
     text: String,
-    fault: EngineFault,
+    kind: Kind,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The engine does it.
+    Engine(EngineFault),
+    /// There is no engine between the queue and the file.
+    Serial,
+}
+
+/// [`Kind::Serial`] on the command line.
+const SERIAL: &str = "serial";
 
 impl Fault {
     /// For the engine.
     #[must_use]
-    pub fn engine(&self) -> EngineFault {
-        self.fault
+    pub fn engine(&self) -> Option<EngineFault> {
+        match self.kind {
+            Kind::Engine(fault) => Some(fault),
+            Kind::Serial => None,
+        }
+    }
+
+    /// One flush at a time on the device's own thread, as stock devices do it.
+    #[must_use]
+    pub fn is_serial(&self) -> bool {
+        self.kind == Kind::Serial
     }
 }
 
@@ -29,7 +49,11 @@ impl FromStr for Fault {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self {
             text: text.to_owned(),
-            fault: text.parse()?,
+            kind: if text == SERIAL {
+                Kind::Serial
+            } else {
+                Kind::Engine(text.parse()?)
+            },
         })
     }
 }
@@ -65,11 +89,19 @@ mod tests {
             ("status=0x80000000", EngineFault::Status(1 << 31)),
         ] {
             let parsed: Fault = text.parse().unwrap();
-            assert_eq!(parsed.engine(), fault, "{text}");
+            assert_eq!(parsed.engine(), Some(fault), "{text}");
             let json = serde_json::to_string(&parsed).unwrap();
             assert_eq!(json, format!("\"{text}\""));
             assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), parsed);
         }
         serde_json::from_str::<Fault>("\"loud\"").unwrap_err();
+    }
+
+    #[test]
+    fn a_serial_device_has_no_engine_at_work() {
+        let fault: Fault = "serial".parse().unwrap();
+        assert!(fault.is_serial());
+        assert_eq!(fault.engine(), None);
+        assert!(!"silent".parse::<Fault>().unwrap().is_serial());
     }
 }

@@ -3,6 +3,7 @@
 //! A virtio-pmem device (virtio 1.4, 5.19): the flush engine behind a transport, with its
 //! file in the guest's address space.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ use super::line::Line;
 use super::mapping::Mapping;
 use super::mmio::Device;
 use super::pmem_thread::PmemThread;
+#[cfg(feature = "fault")]
+use super::serial::Serial;
 #[cfg(feature = "fault")]
 use crate::config::Fault;
 use crate::config::PmemConfig;
@@ -53,6 +56,9 @@ pub struct Pmem {
     // Ends before the engine: its queue is one of the engine's handles.
     thread: PmemThread,
     engine: FlushEngine,
+    /// Works the queue in the engine's place.
+    #[cfg(feature = "fault")]
+    serial: Option<Arc<Serial>>,
     ram: Arc<GuestMemoryMmap>,
     mapping: Arc<Mapping>,
 }
@@ -133,6 +139,8 @@ impl Pmem {
             drain_timeout: Duration::from_secs(config.drain_timeout),
             thread: PmemThread::start(&config.id)?,
             engine,
+            #[cfg(feature = "fault")]
+            serial: serial(config, &mapping)?,
             ram: Arc::new(ram.clone()),
             mapping: Arc::new(mapping),
         })
@@ -141,6 +149,32 @@ impl Pmem {
     /// The engine, for pause, snapshot and counters.
     pub fn engine(&self) -> &FlushEngine {
         &self.engine
+    }
+
+    /// By name.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        #[cfg(feature = "fault")]
+        if let Some(serial) = &self.serial {
+            return serial.counters();
+        }
+        self.engine.counters().named().into_iter().collect()
+    }
+
+    /// The vCPUs are parked, the engines are about to drain.
+    pub fn pause(&self) {
+        #[cfg(feature = "fault")]
+        if let Some(serial) = &self.serial {
+            serial.pause();
+        }
+    }
+
+    /// The vCPUs are about to run.
+    pub fn resume(&self) {
+        #[cfg(feature = "fault")]
+        if let Some(serial) = &self.serial {
+            serial.resume();
+        }
+        self.engine.resume();
     }
 
     /// How long a drain may take.
@@ -193,6 +227,14 @@ impl Device for Pmem {
     }
 
     fn activate(&mut self, queue: Queue, kick: EventFd, line: Arc<Line>) -> Result<(), VmError> {
+        #[cfg(feature = "fault")]
+        if let Some(serial) = &self.serial {
+            let queue = serial
+                .activate(self.ram.clone(), queue, kick, line)
+                .map_err(|e| VmError::Host("cannot activate a serial device", e))?;
+            self.thread.attach(Box::new(queue));
+            return Ok(());
+        }
         let queue = self
             .engine
             .activate(Activation {
@@ -203,7 +245,7 @@ impl Device for Pmem {
                 signal: line,
             })
             .map_err(|e| engine_error(self.engine.id(), &e))?;
-        self.thread.attach(queue);
+        self.thread.attach(Box::new(queue));
         Ok(())
     }
 
@@ -249,6 +291,18 @@ fn file_error(config: &PmemConfig, what: String) -> VmError {
     }
 }
 
+#[cfg(feature = "fault")]
+fn serial(config: &PmemConfig, mapping: &Mapping) -> Result<Option<Arc<Serial>>, VmError> {
+    if !config.fault.as_ref().is_some_and(Fault::is_serial) {
+        return Ok(None);
+    }
+    let file = mapping
+        .file()
+        .try_clone()
+        .map_err(|e| file_error(config, format!("cannot be opened again: {e}")))?;
+    Ok(Some(Serial::new(file)))
+}
+
 fn engine_config(config: &PmemConfig) -> EngineConfig {
     let mut engine = EngineConfig::new(&config.id);
     engine.sync = if config.discard_writes {
@@ -259,7 +313,7 @@ fn engine_config(config: &PmemConfig) -> EngineConfig {
     engine.sync_error = config.sync_error;
     #[cfg(feature = "fault")]
     {
-        engine.fault = config.fault.as_ref().map(Fault::engine);
+        engine.fault = config.fault.as_ref().and_then(Fault::engine);
     }
     engine
 }

@@ -146,13 +146,24 @@ impl Context {
     }
 
     /// The same with another choice of the guest's driver: `c`, `rust` or `none`.
-    pub fn boot_with(&self, mut pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+    pub fn boot_with(&self, pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+        self.boot_shaped(pmem, driver, |_| {})
+    }
+
+    /// The same with a change to what is booted.
+    pub fn boot_shaped(
+        &self,
+        mut pmem: Vec<Pmem>,
+        driver: &str,
+        shape: impl FnOnce(&mut Boot),
+    ) -> Result<Guest> {
         self.step("boot the guest");
         // `--set fault=double`: a bad character for the device under test.
         if let (Some(fault), Some(device)) = (self.trial.options.get("fault"), pmem.first_mut()) {
             device.fault = Some(fault.clone());
         }
-        let boot = self.boot_of("", driver, pmem);
+        let mut boot = self.boot_of("", driver, pmem);
+        shape(&mut boot);
         Guest::boot(Rc::clone(&self.maker), Rc::clone(&self.processes), &boot)
     }
 
@@ -166,15 +177,6 @@ impl Context {
     ) -> Result<Guest> {
         let boot = self.boot_of(name, driver.name(), pmem);
         Guest::boot(maker(vmm), Rc::clone(&self.processes), &boot)
-    }
-
-    /// Boots a guest with so much memory.
-    pub fn boot_sized(&self, memory_mib: u64, pmem: Vec<Pmem>) -> Result<Guest> {
-        let boot = Boot {
-            memory_mib,
-            ..self.boot_of("", self.trial.driver.name(), pmem)
-        };
-        Guest::boot(Rc::clone(&self.maker), Rc::clone(&self.processes), &boot)
     }
 
     fn boot_of(&self, name: &'static str, driver: &str, pmem: Vec<Pmem>) -> Boot {

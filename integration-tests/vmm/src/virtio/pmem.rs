@@ -19,6 +19,8 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+#[cfg(feature = "fault")]
+use super::character::{Due, Reform};
 use super::line::Line;
 use super::mapping::Mapping;
 use super::mmio::Device;
@@ -56,11 +58,16 @@ pub struct Pmem {
     // Ends before the engine: its queue is one of the engine's handles.
     thread: PmemThread,
     engine: FlushEngine,
+    events: Arc<dyn EventSink>,
     /// Works the queue in the engine's place.
     #[cfg(feature = "fault")]
     serial: Option<Arc<Serial>>,
     ram: Arc<GuestMemoryMmap>,
     mapping: Arc<Mapping>,
+    #[cfg(feature = "fault")]
+    due: Due,
+    #[cfg(feature = "fault")]
+    reform: Reform,
 }
 
 impl Pmem {
@@ -109,8 +116,18 @@ impl Pmem {
         saved: Option<(&PmemState, bool)>,
     ) -> Result<Self, VmError> {
         let fail = |what: String| file_error(config, what);
-        let observer = Arc::new(ToSink(events.clone()));
-        let engine_config = engine_config(config);
+        let observer: Arc<dyn Observer> = Arc::new(ToSink(events.clone()));
+        let mut engine_config = engine_config(config, false);
+        engine_config.private = config.discard_writes.then(|| mapping.private());
+        #[cfg(feature = "fault")]
+        let (due, reform) = (Due::new(config), Reform::new(config, &backend, &observer));
+        #[cfg(feature = "fault")]
+        let kicked = {
+            let due = due.clone();
+            Box::new(move || due.kicked())
+        };
+        #[cfg(not(feature = "fault"))]
+        let kicked = Box::new(|| true);
         let engine = match saved {
             None => FlushEngine::new(engine_config, backend, observer),
             Some((state, allow_stale)) => {
@@ -118,7 +135,7 @@ impl Pmem {
                     .map_err(|e| fail(format!("its times cannot be read: {e}")))?;
                 match state.engine.stamp {
                     Some(then) => then
-                        .check(&now, allow_stale)
+                        .check(&now, engine_config.sync, allow_stale)
                         .map_err(|e| fail(e.to_string()))?,
                     None if allow_stale => {}
                     None => {
@@ -137,12 +154,17 @@ impl Pmem {
         Ok(Self {
             base,
             drain_timeout: Duration::from_secs(config.drain_timeout),
-            thread: PmemThread::start(&config.id)?,
+            thread: PmemThread::start(&config.id, kicked)?,
             engine,
+            events: events.clone(),
             #[cfg(feature = "fault")]
             serial: serial(config, &mapping)?,
             ram: Arc::new(ram.clone()),
             mapping: Arc::new(mapping),
+            #[cfg(feature = "fault")]
+            due,
+            #[cfg(feature = "fault")]
+            reform,
         })
     }
 
@@ -228,6 +250,8 @@ impl Device for Pmem {
 
     fn activate(&mut self, queue: Queue, kick: EventFd, line: Arc<Line>) -> Result<(), VmError> {
         #[cfg(feature = "fault")]
+        self.due.activated(&line);
+        #[cfg(feature = "fault")]
         if let Some(serial) = &self.serial {
             let queue = serial
                 .activate(self.ram.clone(), queue, kick, line)
@@ -252,6 +276,11 @@ impl Device for Pmem {
     fn reset(&mut self) {
         self.engine.reset();
         self.thread.detach();
+        #[cfg(feature = "fault")]
+        self.reform.reset(&mut self.engine);
+        // As cloud-hypervisor calls it. A guest that falls asleep shows itself by this.
+        self.events
+            .event("virtio-device", "reset", &[("id", self.engine.id())]);
     }
 }
 
@@ -303,7 +332,9 @@ fn serial(config: &PmemConfig, mapping: &Mapping) -> Result<Option<Arc<Serial>>,
     Ok(Some(Serial::new(file)))
 }
 
-fn engine_config(config: &PmemConfig) -> EngineConfig {
+/// What the engine is told; `reset` once the driver has reset the device.
+#[cfg_attr(not(feature = "fault"), allow(unused_variables))]
+pub(super) fn engine_config(config: &PmemConfig, reset: bool) -> EngineConfig {
     let mut engine = EngineConfig::new(&config.id);
     engine.sync = if config.discard_writes {
         SyncMode::Skip
@@ -313,7 +344,7 @@ fn engine_config(config: &PmemConfig) -> EngineConfig {
     engine.sync_error = config.sync_error;
     #[cfg(feature = "fault")]
     {
-        engine.fault = config.fault.as_ref().and_then(Fault::engine);
+        engine.fault = config.fault.as_ref().and_then(|fault| fault.engine(reset));
     }
     engine
 }

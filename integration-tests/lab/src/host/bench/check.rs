@@ -2,7 +2,7 @@
 
 //! What CI demands of the short run: ratios with margin, never an absolute time.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::host::bench::analysis::{Cell, FlushRow, compare, rows};
 use crate::host::bench::file::File;
@@ -39,20 +39,20 @@ fn flush(rows: &[FlushRow]) -> Result<()> {
         cost_ms: 20,
     };
     let speed = compare(rows, cell(16), BASE, OURS, FlushRow::per_second)
-        .ok_or_else(|| anyhow::anyhow!("nothing was measured at 16 threads"))?;
+        .value
+        .context("nothing was measured at 16 threads")?;
     ensure!(
-        speed.value >= SPEED_UP,
-        "16 threads at 20 ms: {:.1} times the stock-like pair, wanted at least {SPEED_UP}",
-        speed.value
+        speed >= SPEED_UP,
+        "16 threads at 20 ms: {speed:.1} times the stock-like pair, wanted at least {SPEED_UP}"
     );
     let alone = compare(rows, cell(1), BASE, OURS, |row| {
         f64::from(u32::try_from(row.median_us).unwrap_or(u32::MAX))
     })
-    .ok_or_else(|| anyhow::anyhow!("nothing was measured with 1 thread"))?;
+    .value
+    .context("nothing was measured with 1 thread")?;
     ensure!(
-        alone.value <= ALONE,
-        "1 thread at 20 ms: {:.2} times the stock-like pair's latency, wanted at most {ALONE}",
-        alone.value
+        alone <= ALONE,
+        "1 thread at 20 ms: {alone:.2} times the stock-like pair's latency, wanted at most {ALONE}"
     );
     for row in rows
         .iter()

@@ -16,7 +16,7 @@ use crate::host::lab;
 use crate::host::packages;
 use crate::host::programs;
 use crate::host::progress::Progress;
-use crate::host::setup::{self, Assets};
+use crate::host::setup::{self, Assets, Build};
 use crate::host::share::Extra;
 use crate::host::trials::commit;
 use crate::job::{Driver, SHARE, Trial, VmmChoice, VmmKind};
@@ -106,7 +106,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
             engine::run(&progress, options.quick)?
         } else {
             if assets.is_none() {
-                assets = Some(setup::run(&progress, false)?);
+                assets = Some(setup::run(&progress, false, Build::Driver)?);
             }
             let assets = assets.as_ref().context("no assets")?;
             in_a_lab(assets, &progress, name, settings, &extras, options.quick)?

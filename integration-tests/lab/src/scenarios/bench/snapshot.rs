@@ -46,7 +46,11 @@ pub fn run(context: &mut Context) -> Result<()> {
             let step = format!("{memory_mib} MiB, {dirty_percent} % dirty");
             let data = backing.written_file("pmem.img", DATA_BYTES)?;
             let begun = Instant::now();
-            let mut guest = context.boot_sized(memory_mib, vec![Pmem::new("data", &data)])?;
+            let driver = context.trial.driver.name();
+            let pmem = vec![Pmem::new("data", &data)];
+            let mut guest = context.boot_shaped(pmem, driver, |boot| {
+                boot.memory_mib = memory_mib;
+            })?;
             guest.devices(1)?;
             let rc = guest.mkfs(Filesystem::Ext4, "#0")?;
             ensure!(rc == 0, "mkfs ended with {rc}");

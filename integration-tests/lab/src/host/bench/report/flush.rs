@@ -6,12 +6,10 @@ use std::fmt::Write;
 
 use anyhow::{Result, bail};
 
-use crate::host::bench::analysis::{
-    Cell, FlushRow, Ratio, compare, distinct, ratio, rows, typical,
-};
+use crate::host::bench::analysis::{Cell, FlushRow, compare, distinct, ratio, rows, typical};
 use crate::host::bench::file::File;
 use crate::host::bench::plot::{Chart, Line, Scale};
-use crate::host::bench::report::{Section, figure, maybe, table};
+use crate::host::bench::report::{Section, maybe, table};
 
 /// The cost of a flush whose cells the pictures show, if it was measured.
 const SHOWN_MS: u64 = 20;
@@ -95,18 +93,9 @@ fn speed_ups(rows: &[FlushRow], base: &Side, best: &Side) -> Result<String> {
             let cells = threads.iter().map(|&threads| {
                 let cell = Cell { threads, cost_ms };
                 let found = compare(rows, cell, short(base), short(best), FlushRow::per_second);
-                let Some(Ratio {
-                    value,
-                    pairs: counted,
-                    dropped: lost,
-                }) = found
-                else {
-                    pairs = 0;
-                    return "-".to_owned();
-                };
-                dropped += lost;
-                pairs = pairs.min(counted);
-                figure(value)
+                dropped += found.dropped;
+                pairs = pairs.min(found.pairs);
+                maybe(found.value)
             });
             [format!("{cost_ms} ms")].into_iter().chain(cells).collect()
         })

@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "kmod",
     "mount",
     "qemu-system-x86",
+    "sqlite3",
     "util-linux",
     "xfsprogs",
 ];

@@ -12,6 +12,7 @@ use anyhow::Result;
 use crate::inside::context::Context;
 use crate::job::{Driver, VmmKind};
 
+mod bench;
 mod demo;
 mod discard_writes;
 mod driver_coalesces;
@@ -82,6 +83,11 @@ const RUST: Usual = Usual {
     driver: Driver::Rust,
     ..USUAL
 };
+
+pub use bench::pair::{PATCHED as BENCH_PATCHED, STOCK as BENCH_STOCK};
+
+/// `./scripts/bench` runs them and makes tables and plots of their rows.
+const BENCH: &[&str] = &["bench"];
 
 /// Those of the default run.
 const LAB: &[&str] = &["lab"];
@@ -438,6 +444,61 @@ pub const ALL: &[Scenario] = &[
         run: demo::run,
         settings: &[],
         summary: "mkfs, mount, fsync load, live snapshot, kill, restore, verify, umount, fsck",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(120),
+        name: "bench-flush",
+        run: bench::flush::run,
+        settings: &[],
+        summary: "fsync/s and latency over threads and flush cost",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-filesystems",
+        run: bench::filesystems::run,
+        settings: &[],
+        summary: "files on ext4 and XFS, and SQLite's transactions",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(20),
+        name: "bench-pause",
+        run: bench::pause::run,
+        settings: &[],
+        summary: "from the request to pause until the guest is paused",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-snapshot",
+        run: bench::snapshot::run,
+        settings: &[],
+        summary: "snapshot, restore and boot times",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-sync-calls",
+        run: bench::sync_calls::run,
+        settings: &[],
+        summary: "what each sync call costs on ext4, XFS and btrfs",
         usual: USUAL,
     },
 ];

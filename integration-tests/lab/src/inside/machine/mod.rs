@@ -60,6 +60,8 @@ pub struct Boot {
     pub kernel: PathBuf,
     /// Guest memory in MiB.
     pub memory_mib: u64,
+    /// Names its serial line's socket, where guests run beside each other; else empty.
+    pub name: &'static str,
     /// The pmem devices, in the order the guest numbers them.
     pub pmem: Vec<Pmem>,
 }
@@ -164,6 +166,8 @@ pub trait Machine {
     fn kill(&mut self) -> Result<()>;
     /// Waits for the process's own end; returns its exit code.
     fn wait(&mut self, within: Duration) -> Result<i32>;
+    /// The process's number.
+    fn process(&self) -> u32;
     /// What the process's threads do, for a log.
     fn threads(&self) -> String;
     /// Fails if the process has ended.

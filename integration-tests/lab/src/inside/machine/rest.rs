@@ -77,9 +77,13 @@ impl Rest {
         self.takes(option, &[&start[..], &quiet, &["--pmem", &value]].concat())
     }
 
-    fn start(&self, mut command: Command, index: usize) -> Result<Box<dyn Machine>> {
+    fn start(
+        &self,
+        mut command: Command,
+        serial: PathBuf,
+        index: usize,
+    ) -> Result<Box<dyn Machine>> {
         let [api, events] = ["api", "events"].map(|name| path(&format!("{name}-{index}")));
-        let serial = path("serial");
         // A killed VMM leaves its sockets behind, and binding to one fails.
         for socket in [&api, &serial] {
             let _ = fs::remove_file(socket);
@@ -144,11 +148,12 @@ impl Maker for Rest {
             .arg("--memory")
             .arg(format!("size={}M", boot.memory_mib));
         command.args(["--console", "off", "--serial"]);
-        command.arg(format!("socket={}", path("serial").display()));
+        let serial = path(&format!("serial{}", boot.name));
+        command.arg(format!("socket={}", serial.display()));
         if !boot.pmem.is_empty() {
             command.arg("--pmem").args(boot.pmem.iter().map(pmem_value));
         }
-        self.start(command, index)
+        self.start(command, serial, index)
     }
 
     fn restore(&self, restore: &Restore, index: usize) -> Result<Box<dyn Machine>> {
@@ -158,7 +163,7 @@ impl Maker for Rest {
         }
         let mut command = self.command();
         command.arg("--restore").arg(value);
-        self.start(command, index)
+        self.start(command, path("serial"), index)
     }
 
     fn has(&self, capability: Capability) -> Result<bool> {
@@ -287,6 +292,10 @@ impl Machine for RestMachine {
 
     fn wait(&mut self, within: Duration) -> Result<i32> {
         Ok(self.process.wait(within)?.code().unwrap_or(-1))
+    }
+
+    fn process(&self) -> u32 {
+        self.process.id()
     }
 
     fn threads(&self) -> String {

@@ -142,7 +142,22 @@ impl Context {
     }
 
     /// The same with another choice of the guest's driver: `c`, `rust` or `none`.
-    pub fn boot_with(&self, mut pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+    pub fn boot_with(&self, pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
+        self.boot_by(&self.maker, pmem, driver)
+    }
+
+    /// The VMM under test.
+    pub fn maker(&self) -> &Rc<dyn Maker> {
+        &self.maker
+    }
+
+    /// Boots a guest in another VMM than the one under test.
+    pub fn boot_by(
+        &self,
+        maker: &Rc<dyn Maker>,
+        mut pmem: Vec<Pmem>,
+        driver: &str,
+    ) -> Result<Guest> {
         self.step("boot the guest");
         // `--set fault=double`: a bad character for the device under test.
         if let (Some(fault), Some(device)) = (self.trial.options.get("fault"), pmem.first_mut()) {
@@ -161,6 +176,6 @@ impl Context {
             memory_mib: GUEST_MIB,
             pmem,
         };
-        Guest::boot(Rc::clone(&self.maker), Rc::clone(&self.processes), &boot)
+        Guest::boot(Rc::clone(maker), Rc::clone(&self.processes), &boot)
     }
 }

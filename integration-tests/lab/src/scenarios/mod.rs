@@ -14,12 +14,16 @@ use crate::job::{Driver, VmmKind};
 
 mod demo;
 mod discard_writes;
+mod discard_writes_snapshot;
 mod error_latch;
 mod hostile_guest;
+mod hotplug;
+mod migration;
 mod pause_slow_disk;
 mod sanity;
 mod snapshot_under_load;
 mod stale_file;
+mod stock_snapshot;
 mod support;
 mod two_devices;
 
@@ -75,6 +79,9 @@ const USUAL: Usual = Usual {
 
 /// Those of the default run.
 const LAB: &[&str] = &["lab"];
+
+/// What only cloud-hypervisor can do: not in the default run, which has none.
+const CLOUD_HYPERVISOR: &[&str] = &["cloud-hypervisor"];
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
@@ -229,6 +236,17 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
+        control: "a snapshot that does not look at the pages, or that refuses all such devices",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "discard-writes-snapshot",
+        run: discard_writes_snapshot::run,
+        settings: &[],
+        summary: "a guest that only reads a private mapping is snapshotted, one that wrote is not",
+        usual: USUAL,
+    },
+    Scenario {
         control: "a device thread that ends on a bad ring: the next flush or pause hangs",
         expect: Expect::Pass,
         groups: LAB,
@@ -237,6 +255,51 @@ pub const ALL: &[Scenario] = &[
         run: hostile_guest::run,
         settings: &[],
         summary: "every bad ring leaves a VMM that answers, pauses and resets",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a device that forgets a flush or waits for one when it is removed, or keeps its \
+                  lock",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(8),
+        name: "hotplug-under-load",
+        run: hotplug::run,
+        settings: &[],
+        summary: "a device is added, loaded, removed under its load, and added again",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as snapshot-under-load",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(10),
+        name: "live-migration",
+        run: migration::under_load,
+        settings: &[],
+        summary: "a guest is sent to a new process under raw fsync load",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "locks that are not taken back: the second VM starts",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(6),
+        name: "migration-refused",
+        run: migration::refused,
+        settings: &[],
+        summary: "a latched device stops a migration; the guest goes on and keeps its file",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a state that needs a field which the unpatched VMM does not write",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(6),
+        name: "stock-snapshot",
+        run: stock_snapshot::run,
+        settings: &[],
+        summary: "a snapshot of the unpatched VMM (--set stock=PATH) is restored under load",
         usual: USUAL,
     },
     Scenario {

@@ -20,17 +20,30 @@ use crate::host::elf;
 use crate::host::kernel::Kernel;
 use crate::host::modules::{self, Module};
 
-/// What a guest of any driver loads; the agent's own list, `/etc/agent/modules`.
-const GUEST_MODULES: &[&str] = &["libnvdimm", "nd_btt", "nd_pmem", "virtio_mmio", "xfs"];
+/// What a guest of any driver loads; the agent's own list, `/etc/agent/modules`. A suspended guest
+/// wakes up when its power button is pressed: without the button's driver nobody listens.
+const GUEST_MODULES: &[&str] = &[
+    "button",
+    "libnvdimm",
+    "nd_btt",
+    "nd_pmem",
+    "virtio_mmio",
+    "xfs",
+];
 
 /// The stock driver, `/etc/agent/driver-c`.
 const DRIVER_C: &[&str] = &["nd_virtio", "virtio_pmem"];
+
+/// A module for tests that comes with our driver: packed, and loaded only on order.
+const ON_ORDER: &str = "flusher.ko";
 
 /// What the guests run besides the agent.
 const GUEST_PROGRAMS: &[&str] = &[
     "usr/sbin/e2fsck",
     "usr/sbin/mkfs.ext4",
     "usr/sbin/mkfs.xfs",
+    "usr/sbin/mkswap",
+    "usr/sbin/swapon",
     "usr/sbin/wipefs",
     "usr/sbin/xfs_repair",
     "usr/bin/mount",
@@ -113,7 +126,7 @@ pub fn lab_base(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
 }
 
 /// Writes `base` to `path`, then `init` as `/init`, and the modules of our driver with their list,
-/// `/etc/agent/driver-rust`, if there are any.
+/// `/etc/agent/driver-rust`, if there are any. The test module [`ON_ORDER`] is not in the list.
 pub fn complete(path: &Path, base: &Path, init: &Path, driver: &[PathBuf]) -> Result<()> {
     let mut archive = Archive::create(path)?;
     io::copy(&mut File::open(base)?, &mut archive.out)?;
@@ -125,7 +138,9 @@ pub fn complete(path: &Path, base: &Path, init: &Path, driver: &[PathBuf]) -> Re
     for module in driver {
         let file = module.file_name().unwrap_or_default().to_string_lossy();
         archive.file(&format!("modules/{file}"), 0o644, &fs::read(module)?)?;
-        list.push_str(&format!("/modules/{file}\n"));
+        if file != ON_ORDER {
+            list.push_str(&format!("/modules/{file}\n"));
+        }
     }
     archive.file("etc/agent/driver-rust", 0o644, list.as_bytes())?;
     archive.finish()
@@ -256,20 +271,27 @@ mod tests {
         base.file("etc/agent/driver-c", 0o644, b"/modules/c.ko\n")
             .unwrap();
         base.finish().unwrap();
-        for (name, content) in [("agent", "A"), ("a.ko", "1"), ("b.ko", "2")] {
+        for (name, content) in [
+            ("agent", "A"),
+            ("a.ko", "1"),
+            ("b.ko", "2"),
+            ("flusher.ko", "3"),
+        ] {
             fs::write(path(name), content).unwrap();
         }
         complete(
             &path("out"),
             &path("base"),
             &path("agent"),
-            &[path("a.ko"), path("b.ko")],
+            &[path("a.ko"), path("b.ko"), path("flusher.ko")],
         )
         .unwrap();
         let whole = fs::read(path("out")).unwrap();
         assert!(whole.starts_with(&fs::read(path("base")).unwrap()));
         let text = String::from_utf8_lossy(&whole);
         assert!(text.contains("/modules/a.ko\n/modules/b.ko\n"));
+        // There, but not in the list.
+        assert!(text.contains("modules/flusher.ko") && !text.contains("/modules/flusher.ko\n"));
         complete(&path("none"), &path("base"), &path("agent"), &[]).unwrap();
         let none = fs::read(path("none")).unwrap();
         assert!(!String::from_utf8_lossy(&none).contains("driver-rust"));

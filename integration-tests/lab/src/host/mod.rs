@@ -9,8 +9,10 @@ use clap::{Parser, Subcommand};
 
 mod accel;
 mod apt;
+mod build_root;
 mod cache;
 mod demo;
+mod driver;
 mod elf;
 mod exec;
 mod initramfs;

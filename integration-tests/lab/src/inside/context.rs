@@ -143,7 +143,17 @@ impl Context {
 
     /// The same with another choice of the guest's driver: `c`, `rust` or `none`.
     pub fn boot_with(&self, pmem: Vec<Pmem>, driver: &str) -> Result<Guest> {
-        self.boot_by(&self.maker, pmem, driver)
+        self.boot_shaped(pmem, driver, |_| {})
+    }
+
+    /// The same with a change to what is booted.
+    pub fn boot_shaped(
+        &self,
+        pmem: Vec<Pmem>,
+        driver: &str,
+        shape: impl FnOnce(&mut Boot),
+    ) -> Result<Guest> {
+        self.boot_by(&self.maker, pmem, driver, shape)
     }
 
     /// The VMM under test.
@@ -151,12 +161,13 @@ impl Context {
         &self.maker
     }
 
-    /// Boots a guest in another VMM than the one under test.
+    /// The same in another VMM than the one under test.
     pub fn boot_by(
         &self,
         maker: &Rc<dyn Maker>,
         mut pmem: Vec<Pmem>,
         driver: &str,
+        shape: impl FnOnce(&mut Boot),
     ) -> Result<Guest> {
         self.step("boot the guest");
         // `--set fault=double`: a bad character for the device under test.
@@ -165,7 +176,7 @@ impl Context {
         }
         let images = Path::new(SHARE).join("images");
         let kernel = &self.trial.kernel;
-        let boot = Boot {
+        let mut boot = Boot {
             cmdline: format!(
                 "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off \
                  agent.driver={driver}"
@@ -176,6 +187,7 @@ impl Context {
             memory_mib: GUEST_MIB,
             pmem,
         };
+        shape(&mut boot);
         Guest::boot(Rc::clone(maker), Rc::clone(&self.processes), &boot)
     }
 }

@@ -15,6 +15,7 @@ mod cleanup;
 pub mod command;
 pub mod context;
 pub mod disk;
+pub mod driver;
 pub mod events;
 pub mod guest;
 mod init;

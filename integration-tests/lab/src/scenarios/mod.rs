@@ -15,16 +15,20 @@ use crate::job::{Driver, VmmKind};
 mod demo;
 mod discard_writes;
 mod discard_writes_snapshot;
+mod driver_coalesces;
+mod driver_faults;
 mod error_latch;
 mod hostile_guest;
 mod hotplug;
 mod migration;
 mod pause_slow_disk;
 mod sanity;
+mod sleep;
 mod snapshot_under_load;
 mod stale_file;
 mod stock_snapshot;
 mod support;
+mod suspends;
 mod two_devices;
 
 /// One scenario.
@@ -77,11 +81,19 @@ const USUAL: Usual = Usual {
     vmm: VmmKind::Vmm,
 };
 
+/// The driver's own scenarios.
+const RUST: Usual = Usual {
+    driver: Driver::Rust,
+    ..USUAL
+};
+
 /// Those of the default run.
 const LAB: &[&str] = &["lab"];
 
 /// What only cloud-hypervisor can do: not in the default run, which has none.
 const CLOUD_HYPERVISOR: &[&str] = &["cloud-hypervisor"];
+/// Suspend and resume; part of the default run.
+const SUSPENDS: &[&str] = &["lab", "suspends"];
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
@@ -301,6 +313,183 @@ pub const ALL: &[Scenario] = &[
         settings: &[],
         summary: "a snapshot of the unpatched VMM (--set stock=PATH) is restored under load",
         usual: USUAL,
+    },
+    Scenario {
+        control: "a driver with a host flush for each fsync (the kernel's own: see the control)",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(6),
+        name: "driver-coalesces",
+        run: driver_coalesces::run,
+        settings: &[],
+        summary: "16 threads in fsync share host flushes, at most 0.2 each; one thread shares none",
+        usual: RUST,
+    },
+    Scenario {
+        control: "it is one: the kernel's own driver flushes the host for each fsync",
+        expect: Expect::Failure(&["more than 0.2 for each"]),
+        groups: LAB,
+        limit: minutes(6),
+        name: "driver-coalesces-control",
+        run: driver_coalesces::run,
+        settings: &[("each", "20")],
+        summary: "driver-coalesces sees a driver that does not coalesce",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a driver that ignores the used length or takes a status for an errno (the kernel's own: \
+                  `--driver c`)",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(6),
+        name: "driver-lying-device",
+        run: driver_faults::lying,
+        settings: &[],
+        summary: "bad cookie, length 0, odd status, double and late answer: EIO, no hang, works when bound anew",
+        usual: RUST,
+    },
+    Scenario {
+        control: "a driver without a deadline: the flusher's threads never get an error",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-silent-device",
+        run: driver_faults::silent,
+        settings: &[],
+        summary: "no answer within flush_timeout_ms: ETIMEDOUT to those who wait, then EIO; works when bound anew",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "a driver that does not look at the status (`--driver c`): who waits is not told",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-needs-reset",
+        run: driver_faults::needs_reset,
+        settings: &[],
+        summary: "a device that asks for a reset under load: EIO to all, works when bound anew",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "a driver without watchdog or deadline: who waits is not told, unbind hangs",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-surprise-removal",
+        run: driver_faults::surprise_removal,
+        settings: &[],
+        summary: "a device that is pulled out under load: EIO to all, unbind works, the others go on",
+        usual: RUST,
+    },
+    Scenario {
+        control: "a driver that forgets a waiter when it is removed",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-unplug",
+        run: driver_faults::unplug,
+        settings: &[],
+        summary: "an orderly unplug under load: nobody hangs, nothing breaks",
+        usual: Usual {
+            vmm: VmmKind::Qemu,
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "a driver that fails or forgets flushes at freeze (the kernel's own: see the \
+                  control), or flushes a host that it has reset",
+        expect: Expect::Pass,
+        groups: SUSPENDS,
+        limit: minutes(10),
+        name: "suspend-idle",
+        run: suspends::idle,
+        settings: &[],
+        summary: "s2idle with flushes in flight and parked, flush cost 50 ms, 0 and 3 s",
+        usual: RUST,
+    },
+    Scenario {
+        control: "it is one: the kernel's own driver",
+        expect: Expect::Failure(&["the suspend cost flushes"]),
+        groups: SUSPENDS,
+        limit: minutes(10),
+        name: "suspend-idle-control",
+        run: suspends::idle,
+        settings: &[],
+        summary: "suspend-idle sees a driver that loses flushes",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as suspend-idle",
+        expect: Expect::Pass,
+        groups: SUSPENDS,
+        limit: minutes(10),
+        name: "suspend-ram",
+        run: suspends::ram,
+        settings: &[],
+        summary: "the same with suspend to RAM (S3)",
+        usual: Usual {
+            driver: Driver::Rust,
+            kernel: "6.12",
+            vmm: VmmKind::Qemu,
+        },
+    },
+    Scenario {
+        control: "it is one: the kernel's own driver",
+        expect: Expect::Failure(&["the suspend cost flushes"]),
+        groups: SUSPENDS,
+        limit: minutes(10),
+        name: "suspend-ram-control",
+        run: suspends::ram,
+        settings: &[],
+        summary: "suspend-ram sees a driver that loses flushes",
+        usual: Usual {
+            driver: Driver::C,
+            kernel: "6.12",
+            vmm: VmmKind::Qemu,
+        },
+    },
+    Scenario {
+        control: "as suspend-idle",
+        expect: Expect::Pass,
+        groups: SUSPENDS,
+        limit: minutes(12),
+        name: "suspend-disk",
+        run: suspends::disk,
+        settings: &[("cycles", "3")],
+        summary: "the same with hibernation, its image on a second device of the driver",
+        usual: Usual {
+            driver: Driver::Rust,
+            kernel: "6.12",
+            vmm: VmmKind::Vmm,
+        },
+    },
+    Scenario {
+        control: "it is one: the kernel's own driver",
+        expect: Expect::Failure(&["the suspend cost flushes"]),
+        groups: SUSPENDS,
+        limit: minutes(10),
+        name: "suspend-disk-control",
+        run: suspends::disk,
+        settings: &[("cycles", "3")],
+        summary: "suspend-disk sees a driver that loses flushes",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a freeze without a deadline, or one that gives up and fails what it held back",
+        expect: Expect::Pass,
+        groups: SUSPENDS,
+        limit: minutes(8),
+        name: "suspend-called-off",
+        run: suspends::called_off,
+        settings: &[],
+        summary: "a flush that outlasts freeze_timeout_ms: EBUSY to the suspend, no error to others",
+        usual: RUST,
     },
     Scenario {
         control: "as snapshot-under-load-ext4",

@@ -36,7 +36,7 @@ pub fn run(context: &mut Context) -> Result<()> {
     let ack_file = ack.file.clone();
     let acks = Acks::new(&ack_file, 0);
     let devices = vec![Pmem::new("data", &data), ack];
-    let mut guest = context.boot_by(&stock, devices, context.trial.driver.name())?;
+    let mut guest = context.boot_by(&stock, devices, context.trial.driver.name(), |_| {})?;
     guest.devices(2)?;
     ensure!(
         guest.machine().counters("data")?.is_none(),

@@ -4,33 +4,107 @@
 
 use std::str::FromStr;
 
-use pmem_flush::{Fault as EngineFault, ParseFaultError};
+use pmem_flush::Fault as EngineFault;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
-/// What the device does wrong: the engine's fault, and its text for the JSON form.
+/// What the device does wrong, and its text for the JSON form.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fault {
     text: String,
-    fault: EngineFault,
+    kind: Kind,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Lie { fault: EngineFault, once: bool },
+    Accident(Accident),
+}
+
+/// What happens to a device instead of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accident {
+    /// It happens at the driver's notification of this number, from 1.
+    pub at: u64,
+    /// What happens.
+    pub mishap: Mishap,
+}
+
+/// The accidents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// The device is pulled out: every byte of its registers reads as this one, and it does
+    /// nothing any more, whatever the driver does.
+    Gone(u8),
+    /// It sets DEVICE_NEEDS_RESET and does nothing until it is reset.
+    NeedsReset,
+}
+
+/// The value names no fault.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "'{0}' is no fault: it is silent, late, late:MILLISECONDS, double, bad-cookie, len0 or \
+     status:NUMBER, each with once: before it for a device that is honest after a reset; or \
+     gone:N, gone-zeros:N or needs-reset:N for what happens at the driver's Nth notification"
+)]
+pub struct ParseFaultError(String);
+
 impl Fault {
-    /// For the engine.
+    /// For the engine; `reset` if the driver has reset the device before.
     #[must_use]
-    pub fn engine(&self) -> EngineFault {
-        self.fault
+    pub fn engine(&self, reset: bool) -> Option<EngineFault> {
+        match self.kind {
+            Kind::Lie { fault, once } => (!once || !reset).then_some(fault),
+            Kind::Accident(_) => None,
+        }
     }
+
+    /// Whether a reset makes an honest device of it.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        matches!(self.kind, Kind::Lie { once: true, .. })
+    }
+
+    /// What happens to it.
+    #[must_use]
+    pub fn accident(&self) -> Option<Accident> {
+        match self.kind {
+            Kind::Accident(accident) => Some(accident),
+            Kind::Lie { .. } => None,
+        }
+    }
+}
+
+fn kind(text: &str) -> Option<Kind> {
+    let accident = text.split_once([':', '=']).and_then(|(name, number)| {
+        let mishap = match name {
+            "gone" => Mishap::Gone(0xff),
+            "gone-zeros" => Mishap::Gone(0),
+            "needs-reset" => Mishap::NeedsReset,
+            _ => return None,
+        };
+        let at = number.parse().ok().filter(|at| *at > 0)?;
+        Some(Accident { at, mishap })
+    });
+    if let Some(accident) = accident {
+        return Some(Kind::Accident(accident));
+    }
+    let (once, lie) = match text.strip_prefix("once:") {
+        Some(lie) => (true, lie),
+        None => (false, text),
+    };
+    let fault = lie.parse().ok()?;
+    Some(Kind::Lie { fault, once })
 }
 
 impl FromStr for Fault {
     type Err = ParseFaultError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self {
-            text: text.to_owned(),
-            fault: text.parse()?,
-        })
+        let kind = kind(text).ok_or_else(|| ParseFaultError(text.to_owned()))?;
+        let text = text.to_owned();
+        Ok(Self { text, kind })
     }
 }
 
@@ -65,11 +139,37 @@ mod tests {
             ("status=0x80000000", EngineFault::Status(1 << 31)),
         ] {
             let parsed: Fault = text.parse().unwrap();
-            assert_eq!(parsed.engine(), fault, "{text}");
+            assert_eq!(parsed.engine(false), Some(fault), "{text}");
+            assert_eq!(parsed.engine(true), Some(fault), "{text}");
             let json = serde_json::to_string(&parsed).unwrap();
             assert_eq!(json, format!("\"{text}\""));
             assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), parsed);
         }
         serde_json::from_str::<Fault>("\"loud\"").unwrap_err();
+    }
+
+    #[test]
+    fn a_lie_that_is_told_once_ends_with_a_reset() {
+        let fault: Fault = "once:late:9".parse().unwrap();
+        assert!(fault.is_once());
+        let late = EngineFault::Late(Duration::from_millis(9));
+        assert_eq!(fault.engine(false), Some(late));
+        assert_eq!(fault.engine(true), None);
+    }
+
+    #[test]
+    fn an_accident_has_a_time() {
+        for (text, mishap) in [
+            ("gone:3", Mishap::Gone(0xff)),
+            ("gone-zeros:3", Mishap::Gone(0)),
+            ("needs-reset=3", Mishap::NeedsReset),
+        ] {
+            let fault: Fault = text.parse().unwrap();
+            assert_eq!(fault.accident(), Some(Accident { at: 3, mishap }), "{text}");
+            assert_eq!(fault.engine(false), None, "{text}");
+        }
+        for text in ["gone", "gone:0", "gone:x", "once:gone:3"] {
+            text.parse::<Fault>().unwrap_err();
+        }
     }
 }

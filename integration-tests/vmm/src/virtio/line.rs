@@ -4,6 +4,8 @@
 //! status and the interrupt. vCPU threads and the device's thread use it at once.
 
 use std::io;
+#[cfg(feature = "fault")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pmem_flush::Signal;
@@ -39,6 +41,8 @@ pub struct Line {
     status: AtomicU32,
     interrupt_status: AtomicU32,
     irq: IrqLine,
+    #[cfg(feature = "fault")]
+    gone: OnceLock<u8>,
 }
 
 impl Line {
@@ -48,7 +52,21 @@ impl Line {
             status: AtomicU32::new(0),
             interrupt_status: AtomicU32::new(0),
             irq,
+            #[cfg(feature = "fault")]
+            gone: OnceLock::new(),
         }
+    }
+
+    /// The device is pulled out: its registers read as `byte`, and no interrupt comes any more.
+    #[cfg(feature = "fault")]
+    pub fn pull(&self, byte: u8) {
+        self.gone.get_or_init(|| byte);
+    }
+
+    /// How the registers of a device read that was pulled out.
+    #[cfg(feature = "fault")]
+    pub fn gone(&self) -> Option<u8> {
+        self.gone.get().copied()
     }
 
     /// The device status.
@@ -88,6 +106,10 @@ impl Line {
     /// # Errors
     /// The edge could not be sent.
     pub fn interrupt(&self, bits: u32) -> io::Result<()> {
+        #[cfg(feature = "fault")]
+        if self.gone().is_some() {
+            return Ok(());
+        }
         self.interrupt_status.fetch_or(bits, Ordering::SeqCst);
         self.irq.trigger()
     }

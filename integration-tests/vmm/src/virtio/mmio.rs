@@ -106,6 +106,11 @@ impl<D: Device> Mmio<D> {
 
     /// Reads `data.len()` bytes at `offset` in the window.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
+        #[cfg(feature = "fault")]
+        if let Some(byte) = self.line.gone() {
+            data.fill(byte);
+            return;
+        }
         if let Some(at) = offset.checked_sub(reg::CONFIG) {
             self.read_config(at, data);
         } else if data.len() == 4 && offset.is_multiple_of(4) {
@@ -118,6 +123,10 @@ impl<D: Device> Mmio<D> {
 
     /// Writes `data` at `offset` in the window.
     pub fn write(&mut self, offset: u64, data: &[u8]) {
+        #[cfg(feature = "fault")]
+        if self.line.gone().is_some() {
+            return;
+        }
         match <[u8; 4]>::try_from(data) {
             Ok(bytes) if offset.is_multiple_of(4) && offset < reg::CONFIG => {
                 self.write_register(offset, u32::from_le_bytes(bytes));

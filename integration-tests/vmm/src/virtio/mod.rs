@@ -3,6 +3,8 @@
 //! virtio: the register window a driver works with ([`mmio`]), the state it shares with
 //! the device behind it ([`line`]), and that device ([`pmem`]).
 
+#[cfg(feature = "fault")]
+mod character;
 pub mod fault;
 pub mod line;
 pub mod mapping;

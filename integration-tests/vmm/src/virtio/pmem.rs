@@ -18,12 +18,12 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+#[cfg(feature = "fault")]
+use super::character::{Due, Reform};
 use super::line::Line;
 use super::mapping::Mapping;
 use super::mmio::Device;
 use super::pmem_thread::PmemThread;
-#[cfg(feature = "fault")]
-use crate::config::Fault;
 use crate::config::PmemConfig;
 use crate::events::EventSink;
 use crate::vm::VmError;
@@ -53,8 +53,13 @@ pub struct Pmem {
     // Ends before the engine: its queue is one of the engine's handles.
     thread: PmemThread,
     engine: FlushEngine,
+    events: Arc<dyn EventSink>,
     ram: Arc<GuestMemoryMmap>,
     mapping: Arc<Mapping>,
+    #[cfg(feature = "fault")]
+    due: Due,
+    #[cfg(feature = "fault")]
+    reform: Reform,
 }
 
 impl Pmem {
@@ -103,9 +108,18 @@ impl Pmem {
         saved: Option<(&PmemState, bool)>,
     ) -> Result<Self, VmError> {
         let fail = |what: String| file_error(config, what);
-        let observer = Arc::new(ToSink(events.clone()));
-        let mut engine_config = engine_config(config);
+        let observer: Arc<dyn Observer> = Arc::new(ToSink(events.clone()));
+        let mut engine_config = engine_config(config, false);
         engine_config.private = config.discard_writes.then(|| mapping.private());
+        #[cfg(feature = "fault")]
+        let (due, reform) = (Due::new(config), Reform::new(config, &backend, &observer));
+        #[cfg(feature = "fault")]
+        let kicked = {
+            let due = due.clone();
+            Box::new(move || due.kicked())
+        };
+        #[cfg(not(feature = "fault"))]
+        let kicked = Box::new(|| true);
         let engine = match saved {
             None => FlushEngine::new(engine_config, backend, observer),
             Some((state, allow_stale)) => {
@@ -132,10 +146,15 @@ impl Pmem {
         Ok(Self {
             base,
             drain_timeout: Duration::from_secs(config.drain_timeout),
-            thread: PmemThread::start(&config.id)?,
+            thread: PmemThread::start(&config.id, kicked)?,
             engine,
+            events: events.clone(),
             ram: Arc::new(ram.clone()),
             mapping: Arc::new(mapping),
+            #[cfg(feature = "fault")]
+            due,
+            #[cfg(feature = "fault")]
+            reform,
         })
     }
 
@@ -194,6 +213,8 @@ impl Device for Pmem {
     }
 
     fn activate(&mut self, queue: Queue, kick: EventFd, line: Arc<Line>) -> Result<(), VmError> {
+        #[cfg(feature = "fault")]
+        self.due.activated(&line);
         let queue = self
             .engine
             .activate(Activation {
@@ -211,6 +232,11 @@ impl Device for Pmem {
     fn reset(&mut self) {
         self.engine.reset();
         self.thread.detach();
+        #[cfg(feature = "fault")]
+        self.reform.reset(&mut self.engine);
+        // As cloud-hypervisor calls it. A guest that falls asleep shows itself by this.
+        self.events
+            .event("virtio-device", "reset", &[("id", self.engine.id())]);
     }
 }
 
@@ -250,7 +276,9 @@ fn file_error(config: &PmemConfig, what: String) -> VmError {
     }
 }
 
-fn engine_config(config: &PmemConfig) -> EngineConfig {
+/// What the engine is told; `reset` once the driver has reset the device.
+#[cfg_attr(not(feature = "fault"), allow(unused_variables))]
+pub(super) fn engine_config(config: &PmemConfig, reset: bool) -> EngineConfig {
     let mut engine = EngineConfig::new(&config.id);
     engine.sync = if config.discard_writes {
         SyncMode::Skip
@@ -260,7 +288,7 @@ fn engine_config(config: &PmemConfig) -> EngineConfig {
     engine.sync_error = config.sync_error;
     #[cfg(feature = "fault")]
     {
-        engine.fault = config.fault.as_ref().map(Fault::engine);
+        engine.fault = config.fault.as_ref().and_then(|fault| fault.engine(reset));
     }
     engine
 }

@@ -20,6 +20,9 @@ use crate::vm::VmError;
 /// An activation's queue.
 pub type ActiveQueue = FlushQueue<Arc<GuestMemoryMmap>, Identity, Arc<Line>>;
 
+/// Takes a notification of the driver; false if nobody answers it any more.
+pub type Kicked = Box<dyn Fn() -> bool + Send>;
+
 const TOKEN_BELL: u64 = 0;
 const TOKEN_KICK: u64 = 1;
 const TOKEN_WAKE: u64 = 2;
@@ -38,11 +41,12 @@ pub struct PmemThread {
 }
 
 impl PmemThread {
-    /// Starts the thread of the device `id`, with no queue.
+    /// Starts the thread of the device `id`, with no queue. `kicked` takes each notification
+    /// first; if it says false, the queue is worked no more.
     ///
     /// # Errors
     /// No thread or descriptor left.
-    pub fn start(id: &str) -> Result<Self, VmError> {
+    pub fn start(id: &str, kicked: Kicked) -> Result<Self, VmError> {
         let error = |e| VmError::Host("cannot start a pmem device's thread", e);
         let bell = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(error)?);
         let epoll = Epoll::new().map_err(error)?;
@@ -54,7 +58,7 @@ impl PmemThread {
         let (for_thread, name) = (bell.clone(), id.to_owned());
         let thread = thread::Builder::new()
             .name(format!("pmem-{id}"))
-            .spawn(move || serve(&name, &epoll, &for_thread, &inbox))
+            .spawn(move || serve(&name, &epoll, &for_thread, &inbox, &kicked))
             .map_err(error)?;
         Ok(Self {
             orders,
@@ -91,7 +95,7 @@ impl Drop for PmemThread {
     }
 }
 
-fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>) {
+fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>, kicked: &Kicked) {
     let mut queue: Option<Box<ActiveQueue>> = None;
     loop {
         let mut events = [EpollEvent::default(); 3];
@@ -105,7 +109,13 @@ fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>) {
         };
         for event in &events[..count] {
             match (event.data(), queue.as_deref_mut()) {
-                (TOKEN_KICK, Some(queue)) => queue.on_queue_event(),
+                (TOKEN_KICK, Some(worked)) => {
+                    if kicked() {
+                        worked.on_queue_event();
+                    } else if let Some(old) = queue.take() {
+                        unwatch(epoll, &old);
+                    }
+                }
                 (TOKEN_WAKE, Some(queue)) => queue.on_wake_event(),
                 (TOKEN_BELL, _) => {
                     bell.read().ok();

@@ -8,7 +8,6 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::host::kernel::SERIES;
-use crate::host::setup::{self, Assets};
 use crate::host::share::Extra;
 use crate::job::{Driver, STOCK_VMM, Trial, VmmChoice, VmmKind};
 use crate::scenarios::Scenario;
@@ -128,24 +127,6 @@ impl Target {
             .as_deref()
             .filter(|name| !["vmm", "qemu"].contains(name))
     }
-}
-
-/// An error if the guest of `trial` does not have its driver.
-pub fn check_driver(trial: &Trial, assets: &Assets) -> Result<()> {
-    let guest = assets
-        .guests
-        .iter()
-        .find(|guest| guest.series == trial.kernel);
-    if let (Driver::Rust, Some(guest)) = (trial.driver, guest)
-        && !guest.has_rust_driver
-    {
-        bail!(
-            "no module for Linux {} in {}; build it first, or take --driver c",
-            guest.release,
-            setup::rust_driver_dir(&guest.release)?.display()
-        );
-    }
-    Ok(())
 }
 
 fn driver(text: &str) -> Result<Driver, String> {

@@ -88,6 +88,8 @@ pub enum Capability {
     Hotplug,
     /// Sending a running guest to another process.
     Migration,
+    /// `fault=` on a pmem device: one of bad character.
+    Fault,
     /// Snapshot and restore.
     Snapshot,
     /// A restore that refuses a file which has moved on.
@@ -104,6 +106,7 @@ impl fmt::Display for Capability {
             Self::DiscardWrites => "the pmem option discard_writes",
             Self::Hotplug => "hotplug",
             Self::Migration => "live migration",
+            Self::Fault => "the pmem option fault",
             Self::Snapshot => "snapshot and restore",
             Self::StaleCheck => "a check of the pmem file at restore",
             Self::SyncError => "the pmem option sync_error",
@@ -155,6 +158,10 @@ pub trait Machine {
     fn resume(&mut self) -> Result<()>;
     /// Writes a snapshot of the paused guest into an empty folder.
     fn snapshot(&mut self, into: &Path, allow_unsynced: bool) -> Result<()>;
+    /// Wakes a guest that sleeps, or presses the power button of one that does not.
+    fn wake(&mut self) -> Result<()>;
+    /// Takes the device `id` out of the running guest.
+    fn unplug(&mut self, id: &str) -> Result<()>;
     /// The counters of the device `id`, if the VMM counts flushes.
     fn counters(&mut self, id: &str) -> Result<Option<Counters>>;
     /// `Running`, `Paused`, …

@@ -56,6 +56,8 @@ impl Maker for Qemu {
             "-no-reboot",
         ]);
         command.args(["-machine", "q35,accel=kvm", "-cpu", "host"]);
+        // Suspend to RAM.
+        command.args(["-global", "ICH9-LPC.disable_s3=0"]);
         command.arg("-smp").arg(boot.cpus.to_string());
         command
             .arg("-m")
@@ -126,12 +128,17 @@ struct QemuMachine {
 impl QemuMachine {
     /// One command over a connection of its own.
     fn execute(&mut self, command: &str) -> Result<Value> {
+        self.execute_with(command, &json!({}))
+    }
+
+    fn execute_with(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let stream = UnixStream::connect(&self.qmp).context("cannot connect to QMP")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut reader = BufReader::new(&stream);
         next_object(&mut reader)?;
-        for name in ["qmp_capabilities", command] {
-            writeln!(&stream, "{}", json!({ "execute": name }))?;
+        for (name, arguments) in [("qmp_capabilities", &json!({})), (command, arguments)] {
+            let object = json!({ "execute": name, "arguments": arguments });
+            writeln!(&stream, "{object}")?;
             loop {
                 let object = next_object(&mut reader)?;
                 if let Some(value) = object.get("return") {
@@ -169,6 +176,21 @@ impl Machine for QemuMachine {
 
     fn snapshot(&mut self, _: &Path, _: bool) -> Result<()> {
         Err(missing(Capability::Snapshot))
+    }
+
+    fn wake(&mut self) -> Result<()> {
+        let asleep = self.state()? == "suspended";
+        self.execute(if asleep {
+            "system_wakeup"
+        } else {
+            "system_powerdown"
+        })
+        .map(drop)
+    }
+
+    fn unplug(&mut self, id: &str) -> Result<()> {
+        self.execute_with("device_del", &json!({ "id": id }))
+            .map(drop)
     }
 
     fn counters(&mut self, _: &str) -> Result<Option<Counters>> {

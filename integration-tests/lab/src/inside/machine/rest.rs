@@ -47,6 +47,10 @@ impl Rest {
         command
     }
 
+    fn is_ours(&self) -> bool {
+        self.binary.ends_with("vmm")
+    }
+
     /// Whether the command line takes an option: one that does not know it says
     /// so, by name, before it starts anything. The start fails in any case.
     fn takes(&self, option: &'static str, arguments: &[&str]) -> Result<bool> {
@@ -126,6 +130,16 @@ fn pmem_value(pmem: &Pmem) -> String {
 impl Maker for Rest {
     fn boot(&self, boot: &Boot, index: usize) -> Result<Box<dyn Machine>> {
         let mut command = self.command();
+        if boot.pmem.iter().any(|pmem| pmem.fault.is_some()) {
+            // Ours has a build of its own for that.
+            let faulty = self.binary.with_file_name("vmm-fault");
+            command = Command::new(if self.is_ours() {
+                faulty
+            } else {
+                self.binary.clone()
+            });
+            command.env("RUST_BACKTRACE", "1");
+        }
         command.arg("--kernel").arg(&boot.kernel);
         command.arg("--initramfs").arg(&boot.initramfs);
         command.arg("--cmdline").arg(&boot.cmdline);
@@ -157,10 +171,9 @@ impl Maker for Rest {
 
     fn has(&self, capability: Capability) -> Result<bool> {
         match capability {
-            Capability::Hotplug | Capability::Migration => {
-                Ok(self.version()?.starts_with("cloud-hypervisor"))
-            }
+            Capability::Hotplug | Capability::Migration => Ok(!self.is_ours()),
             Capability::Counters | Capability::DiscardWrites | Capability::Snapshot => Ok(true),
+            Capability::Fault => Ok(self.is_ours()),
             Capability::DrainTimeout => self.takes_for_pmem("drain_timeout", "2"),
             Capability::SyncError => self.takes_for_pmem("sync_error", "latch"),
             Capability::StaleCheck => {
@@ -243,6 +256,15 @@ impl Machine for RestMachine {
             body["allow_unsynced_pmem"] = json!(true);
         }
         self.call("PUT", "vm.snapshot", Some(&body)).map(drop)
+    }
+
+    fn wake(&mut self) -> Result<()> {
+        self.call("PUT", "vm.power-button", None).map(drop)
+    }
+
+    fn unplug(&mut self, id: &str) -> Result<()> {
+        let body = json!({ "id": id });
+        self.call("PUT", "vm.remove-device", Some(&body)).map(drop)
     }
 
     fn counters(&mut self, id: &str) -> Result<Option<Counters>> {

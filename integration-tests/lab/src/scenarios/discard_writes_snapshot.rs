@@ -21,11 +21,7 @@ const LOST: &str = "discarded-writes-not-in-snapshot";
 
 /// `discard-writes-snapshot`.
 pub fn run(context: &mut Context) -> Result<()> {
-    context.needs(&[
-        Capability::DiscardWrites,
-        Capability::Snapshot,
-        Capability::StaleCheck,
-    ])?;
+    context.needs(&[Capability::DiscardWrites, Capability::Snapshot])?;
     let backing = context.backing("data", HostFs::Ext4, DATA_BYTES)?;
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
     let mut guest = context.boot(vec![Pmem::new("data", &data)])?;

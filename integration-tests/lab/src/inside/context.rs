@@ -19,7 +19,7 @@ use crate::inside::disk::{Backing, HostFs, Scratch, reserve};
 use crate::inside::guest::Guest;
 use crate::inside::machine::{Boot, Capability, Maker, Pmem, Qemu, Rest, missing};
 use crate::inside::trial::Said;
-use crate::job::{Driver, SHARE, Trial, VmmChoice, VmmKind};
+use crate::job::{SHARE, Trial, VmmChoice, VmmKind};
 
 /// Size of the ack device. Room for some 1,900 acked blocks.
 const ACK_BYTES: u64 = 2 << 20;
@@ -153,6 +153,22 @@ impl Context {
     /// The same with a change to what is booted.
     pub fn boot_shaped(
         &self,
+        pmem: Vec<Pmem>,
+        driver: &str,
+        shape: impl FnOnce(&mut Boot),
+    ) -> Result<Guest> {
+        self.boot_by(&self.maker, pmem, driver, shape)
+    }
+
+    /// The VMM under test.
+    pub fn maker(&self) -> &Rc<dyn Maker> {
+        &self.maker
+    }
+
+    /// The same in another VMM than the one under test.
+    pub fn boot_by(
+        &self,
+        maker: &Rc<dyn Maker>,
         mut pmem: Vec<Pmem>,
         driver: &str,
         shape: impl FnOnce(&mut Boot),
@@ -162,24 +178,12 @@ impl Context {
         if let (Some(fault), Some(device)) = (self.trial.options.get("fault"), pmem.first_mut()) {
             device.fault = Some(fault.clone());
         }
-        let mut boot = self.boot_of("", driver, pmem);
+        let mut boot = self.boot_of(driver, pmem);
         shape(&mut boot);
-        Guest::boot(Rc::clone(&self.maker), Rc::clone(&self.processes), &boot)
+        Guest::boot(Rc::clone(maker), Rc::clone(&self.processes), &boot)
     }
 
-    /// Boots a guest with another VMM, beside others: `name` tells them apart.
-    pub fn boot_beside(
-        &self,
-        name: &'static str,
-        vmm: &VmmChoice,
-        driver: Driver,
-        pmem: Vec<Pmem>,
-    ) -> Result<Guest> {
-        let boot = self.boot_of(name, driver.name(), pmem);
-        Guest::boot(maker(vmm), Rc::clone(&self.processes), &boot)
-    }
-
-    fn boot_of(&self, name: &'static str, driver: &str, pmem: Vec<Pmem>) -> Boot {
+    fn boot_of(&self, driver: &str, pmem: Vec<Pmem>) -> Boot {
         let images = Path::new(SHARE).join("images");
         let kernel = &self.trial.kernel;
         Boot {
@@ -191,7 +195,7 @@ impl Context {
             initramfs: images.join(format!("initramfs-{kernel}.cpio")),
             kernel: images.join(format!("bzImage-{kernel}")),
             memory_mib: GUEST_MIB,
-            name,
+            name: "",
             pmem,
         }
     }

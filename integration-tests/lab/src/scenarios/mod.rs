@@ -15,15 +15,19 @@ use crate::job::{Driver, VmmKind};
 mod bench;
 mod demo;
 mod discard_writes;
+mod discard_writes_snapshot;
 mod driver_coalesces;
 mod driver_faults;
 mod error_latch;
 mod hostile_guest;
+mod hotplug;
+mod migration;
 mod pause_slow_disk;
 mod sanity;
 mod sleep;
 mod snapshot_under_load;
 mod stale_file;
+mod stock_snapshot;
 mod support;
 mod suspends;
 mod two_devices;
@@ -92,6 +96,8 @@ const BENCH: &[&str] = &["bench"];
 /// Those of the default run.
 const LAB: &[&str] = &["lab"];
 
+/// What only cloud-hypervisor can do: not in the default run, which has none.
+const CLOUD_HYPERVISOR: &[&str] = &["cloud-hypervisor"];
 /// Suspend and resume; part of the default run.
 const SUSPENDS: &[&str] = &["lab", "suspends"];
 
@@ -248,6 +254,17 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
+        control: "a snapshot that does not look at the pages, or that refuses all such devices",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "discard-writes-snapshot",
+        run: discard_writes_snapshot::run,
+        settings: &[],
+        summary: "a guest that only reads a private mapping is snapshotted, one that wrote is not",
+        usual: USUAL,
+    },
+    Scenario {
         control: "a device thread that ends on a bad ring: the next flush or pause hangs",
         expect: Expect::Pass,
         groups: LAB,
@@ -256,6 +273,51 @@ pub const ALL: &[Scenario] = &[
         run: hostile_guest::run,
         settings: &[],
         summary: "every bad ring leaves a VMM that answers, pauses and resets",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a device that forgets a flush or waits for one when it is removed, or keeps its \
+                  lock",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(8),
+        name: "hotplug-under-load",
+        run: hotplug::run,
+        settings: &[],
+        summary: "a device is added, loaded, removed under its load, and added again",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as snapshot-under-load",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(10),
+        name: "live-migration",
+        run: migration::under_load,
+        settings: &[],
+        summary: "a guest is sent to a new process under raw fsync load",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "locks that are not taken back: the second VM starts",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(6),
+        name: "migration-refused",
+        run: migration::refused,
+        settings: &[],
+        summary: "a latched device stops a migration; the guest goes on and keeps its file",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a state that needs a field which the unpatched VMM does not write",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(6),
+        name: "stock-snapshot",
+        run: stock_snapshot::run,
+        settings: &[],
+        summary: "a snapshot of the unpatched VMM (--set stock=PATH) is restored under load",
         usual: USUAL,
     },
     Scenario {

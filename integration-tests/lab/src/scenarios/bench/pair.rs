@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::inside::context::Context;
+use crate::inside::context::{Context, maker};
 use crate::inside::disk::Backing;
 use crate::inside::guest::Guest;
 use crate::inside::machine::Pmem;
@@ -84,7 +84,10 @@ impl Side {
             "stock" => vmm(VmmKind::CloudHypervisor, STOCK),
             _ => vmm(VmmKind::CloudHypervisor, PATCHED),
         };
-        let mut guest = context.boot_beside(pair.name, &vmm, pair.driver, vec![device])?;
+        let driver = pair.driver.name();
+        let mut guest = context.boot_by(&maker(&vmm), vec![device], driver, |boot| {
+            boot.name = pair.name;
+        })?;
         guest.devices(1)?;
         Ok(Self { pair, guest })
     }

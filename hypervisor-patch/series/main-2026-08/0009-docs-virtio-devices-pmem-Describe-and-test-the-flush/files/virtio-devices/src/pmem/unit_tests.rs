@@ -267,12 +267,8 @@ impl TestDevice {
     }
 }
 
-fn quick() -> PmemFlushOptions {
-    PmemFlushOptions {
-        drain_timeout: Duration::from_millis(50),
-        ..Default::default()
-    }
-}
+/// For waits that must fail. One that must not has the default.
+const QUICK: Duration = Duration::from_millis(50);
 
 #[test]
 fn config_space_is_little_endian() {
@@ -425,15 +421,17 @@ fn inconsistent_ring_needs_reset_and_can_be_paused() {
 
 #[test]
 fn pause_gives_up_on_slow_storage_and_can_be_tried_again() {
-    let mut device = TestDevice::active(quick());
+    let mut device = TestDevice::active(PmemFlushOptions::default());
     device.file.hold();
     let head = device.driver.flush(0);
     device.kick();
     device.file.wait_begun(1);
 
+    device.pmem.flush.drain_timeout = QUICK;
     let error = device.pause_error();
     assert!(error.contains("drain timed out"), "{error}");
     assert_eq!(device.driver.used_index(), 0);
+    device.pmem.flush = PmemFlushOptions::default();
 
     device.file.release();
     assert_eq!(device.used_len(head), 4, "the device goes on");
@@ -448,12 +446,13 @@ fn pause_gives_up_on_slow_storage_and_can_be_tried_again() {
 
 #[test]
 fn prepared_pause_keeps_its_deadline() {
-    let mut device = TestDevice::active(quick());
+    let mut device = TestDevice::active(PmemFlushOptions::default());
     device.file.hold();
     device.driver.flush(0);
     device.kick();
     device.file.wait_begun(1);
 
+    device.pmem.flush.drain_timeout = QUICK;
     device.pmem.prepare_pause();
     device.pmem.flush.drain_timeout = Duration::from_secs(24 * 60 * 60);
     let mut device = within(move || {
@@ -463,7 +462,6 @@ fn prepared_pause_keeps_its_deadline() {
     });
 
     // Called off, the device serves what the guest has kicked meanwhile.
-    device.pmem.flush = quick();
     device.pmem.prepare_pause();
     device.pmem.cancel_pause();
     device.driver.flush(1);
@@ -533,13 +531,14 @@ fn report_policy_believes_the_next_sync() {
 
 #[test]
 fn snapshot_syncs_the_file_and_fails_by_name() {
-    let device = TestDevice::active(quick());
+    let device = TestDevice::active(PmemFlushOptions::default());
     let mut device = device.pause();
 
     device.pmem.snapshot().unwrap();
     assert_eq!(device.file.ended(), 1);
 
     device.file.hold();
+    device.pmem.flush.drain_timeout = QUICK;
     let error = format!("{:?}", device.pmem.snapshot().err().unwrap());
     assert!(error.contains("file sync timed out"), "{error}");
     device.file.release();
@@ -686,7 +685,7 @@ fn addresses_are_translated_behind_an_iommu() {
 /// A call that the filters lack ends the tests' process.
 #[test]
 fn threads_keep_to_their_seccomp_rules() {
-    let mut device = TestDevice::with(quick(), SeccompAction::KillProcess);
+    let mut device = TestDevice::with(PmemFlushOptions::default(), SeccompAction::KillProcess);
     device.activate();
     assert_eq!(device.flush(0), 0);
     let mut device = device.pause();

@@ -16,5 +16,5 @@ mod workspace;
 
 pub use options::{Options, Target};
 pub use pool::{Pool, Request};
-pub use report::Verdict;
+pub use report::{Ran, Verdict};
 pub use run::main;

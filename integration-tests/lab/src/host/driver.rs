@@ -93,6 +93,7 @@ pub fn build(
             lay_out(&work, &sources)?;
             make(root, &work, flavour, kernel)
                 .with_context(|| format!("cannot build the guest driver for Linux {release}"))?;
+            check_hooks(&fs::read(work.join("linux").join(MODULES[0]))?, flavour)?;
             hand_over(&work, &out, &key)?;
         }
     }
@@ -130,6 +131,21 @@ fn warnings(said: &str) -> Vec<&str> {
 fn is_current(out: &Path, key: &Key) -> bool {
     let there = MODULES.iter().all(|name| out.join(name).is_file());
     there && fs::read_to_string(out.join("key")).is_ok_and(|text| text == key.short())
+}
+
+/// Of the module's own information: what a build with hooks says of itself.
+const HOOKS: &[u8] = b"faults=This build can break its device on purpose";
+
+/// What users get must not have the hooks, and what the tests break devices with must.
+fn check_hooks(module: &[u8], flavour: Flavour) -> Result<()> {
+    let has = module.windows(HOOKS.len()).any(|bytes| bytes == HOOKS);
+    match (flavour, has) {
+        (Flavour::Normal, true) => bail!("the normal build has fault hooks"),
+        (Flavour::Faults | Flavour::UseAfterFree, false) => {
+            bail!("the build for tests has no fault hooks")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn hand_over(work: &Path, out: &Path, key: &Key) -> Result<()> {
@@ -199,6 +215,15 @@ mod tests {
         ] {
             assert_eq!(warnings(&format!("{clean}{line}\n")), [line]);
         }
+    }
+
+    #[test]
+    fn hooks_are_where_they_belong_and_nowhere_else() {
+        let with = [b"license=GPL\0", HOOKS, b": for tests only.\0"].concat();
+        check_hooks(b"license=GPL\0", Flavour::Normal).unwrap();
+        check_hooks(&with, Flavour::Faults).unwrap();
+        check_hooks(&with, Flavour::Normal).unwrap_err();
+        check_hooks(b"license=GPL\0", Flavour::Faults).unwrap_err();
     }
 
     #[test]

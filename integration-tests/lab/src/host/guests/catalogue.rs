@@ -30,6 +30,8 @@ pub struct GuestTest {
     pub limit: Duration,
     /// Its name, as the command line has it.
     pub name: &'static str,
+    /// True if it needs a parameter that the kernel's driver does not have.
+    pub ours: bool,
     /// True for a device behind a PCIe port: the others can't be reset by the function.
     pub port: bool,
     /// The guest's script.
@@ -75,6 +77,11 @@ impl GuestTest {
         self.expect != Expect::Pass
     }
 
+    /// True if the kernel's driver has not what it takes.
+    pub fn needs_ours(&self) -> bool {
+        self.hooks || self.ours
+    }
+
     /// The build of our driver it runs with.
     pub fn flavour(&self, under: Under) -> Flavour {
         match (self.script, under) {
@@ -115,6 +122,7 @@ const USUAL: GuestTest = GuestTest {
     kernel: "7.3",
     limit: Duration::from_secs(300),
     name: "",
+    ours: false,
     port: false,
     script: "",
     second_mib: 0,
@@ -194,6 +202,7 @@ pub const ALL: &[GuestTest] = &[
         flush_ms: 3000,
         kernel: "6.12",
         name: "guest-late-answer",
+        ours: true,
         script: "late-answer",
         summary: "an answer that comes after its waiters have left does no harm",
         ..USUAL
@@ -270,6 +279,7 @@ pub const ALL: &[GuestTest] = &[
         control: "a freeze that gives up and stays frozen: flushes hang; one that breaks the device",
         flush_ms: 3000,
         name: "guest-suspend-called-off",
+        ours: true,
         script: "suspend-called-off",
         summary: "freeze_timeout_ms passes: -EBUSY to the suspend, no error to a flush",
         ..USUAL

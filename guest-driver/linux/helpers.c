@@ -120,6 +120,10 @@ int vpr_region(struct virtio_device *vdev, u64 *start, u64 *size)
 {
 	struct virtio_shm_region region;
 
+#ifdef VPR_FAULTS
+	if (vpr_fault_region(start, size))
+		return 0;
+#endif
 	if (!virtio_has_feature(vdev, VIRTIO_PMEM_F_SHMEM_REGION)) {
 		virtio_cread_le(vdev, struct virtio_pmem_config, start, start);
 		virtio_cread_le(vdev, struct virtio_pmem_config, size, size);
@@ -193,6 +197,10 @@ void vpr_unregister_region(struct vpr_device *dev)
 
 static void vpr_used(struct virtqueue *queue)
 {
+#ifdef VPR_FAULTS
+	if (vpr_fault_drop_interrupt())
+		return;
+#endif
 	vpr_rs_used(vpr_of(queue->vdev)->driver);
 }
 
@@ -381,6 +389,8 @@ VPR_COUNTER(freezes, 7);
 VPR_COUNTER(freezes_in_flight, 8);
 VPR_COUNTER(freezes_parked, 9);
 VPR_COUNTER(freezes_called_off, 10);
+VPR_COUNTER(rescued, 11);
+VPR_COUNTER(resets, 12);
 
 static ssize_t state_show(struct device *device, struct device_attribute *attribute, char *page)
 {
@@ -402,6 +412,8 @@ static struct attribute *vpr_flush_attrs[] = {
 	&dev_attr_freezes_in_flight.attr,
 	&dev_attr_freezes_parked.attr,
 	&dev_attr_freezes_called_off.attr,
+	&dev_attr_rescued.attr,
+	&dev_attr_resets.attr,
 	&dev_attr_state.attr,
 	NULL
 };
@@ -416,7 +428,13 @@ static const struct attribute_group *vpr_groups[] = { &vpr_flush_group, NULL };
 /* Faults, in test builds only */
 
 #ifdef VPR_FAULTS
-static atomic_t fail_kick, drop_completion, bad_request;
+static atomic_t fail_kick, drop_completion, drop_interrupt, bad_request;
+
+static unsigned long fake_start = ULONG_MAX, fake_size = ULONG_MAX;
+module_param(fake_start, ulong, 0644);
+MODULE_PARM_DESC(fake_start, "the region's start, instead of the device's");
+module_param(fake_size, ulong, 0644);
+MODULE_PARM_DESC(fake_size, "the region's size, instead of the device's");
 
 static int vpr_fault_set(const char *text, const struct kernel_param *param)
 {
@@ -441,6 +459,8 @@ module_param_cb(fail_kick, &vpr_fault_ops, &fail_kick, 0644);
 MODULE_PARM_DESC(fail_kick, "so many of the next notifications fail");
 module_param_cb(drop_completion, &vpr_fault_ops, &drop_completion, 0644);
 MODULE_PARM_DESC(drop_completion, "so many of the next answers are dropped");
+module_param_cb(drop_interrupt, &vpr_fault_ops, &drop_interrupt, 0644);
+MODULE_PARM_DESC(drop_interrupt, "so many of the queue's next interrupts are not seen");
 module_param_cb(bad_request, &vpr_fault_ops, &bad_request, 0644);
 MODULE_PARM_DESC(bad_request, "so many of the next requests have no room for the status");
 MODULE_INFO(faults, "This build can break its device on purpose: for tests only.");
@@ -453,6 +473,20 @@ bool vpr_fault_fail_kick(void)
 bool vpr_fault_drop_completion(void)
 {
 	return atomic_dec_if_positive(&drop_completion) >= 0;
+}
+
+bool vpr_fault_drop_interrupt(void)
+{
+	return atomic_dec_if_positive(&drop_interrupt) >= 0;
+}
+
+bool vpr_fault_region(u64 *start, u64 *size)
+{
+	if (fake_start == ULONG_MAX && fake_size == ULONG_MAX)
+		return false;
+	*start = fake_start;
+	*size = fake_size;
+	return true;
 }
 
 bool vpr_fault_bad_request(void)
@@ -519,6 +553,18 @@ static int __maybe_unused vpr_restore(struct virtio_device *vdev)
 	return vpr_rs_restore(vpr_of(vdev)->driver);
 }
 
+#ifdef VPR_VIRTIO_RESET
+static int vpr_reset_prepare(struct virtio_device *vdev)
+{
+	return vpr_rs_reset_prepare(vpr_of(vdev)->driver);
+}
+
+static int vpr_reset_done(struct virtio_device *vdev)
+{
+	return vpr_rs_reset_done(vpr_of(vdev)->driver);
+}
+#endif
+
 static const unsigned int vpr_features[] = {
 	VIRTIO_PMEM_F_SHMEM_REGION,
 };
@@ -543,6 +589,10 @@ static struct virtio_driver vpr_driver = {
 	.shutdown = vpr_shutdown,
 #else
 	.driver.shutdown = vpr_shutdown,
+#endif
+#ifdef VPR_VIRTIO_RESET
+	.reset_prepare = vpr_reset_prepare,
+	.reset_done = vpr_reset_done,
 #endif
 #ifdef CONFIG_PM_SLEEP
 	.freeze = vpr_freeze,

@@ -63,6 +63,8 @@ u32 vpr_flush_timeout_ms(void);
 u32 vpr_remove_timeout_ms(void);
 bool vpr_fault_fail_kick(void);
 bool vpr_fault_drop_completion(void);
+bool vpr_fault_drop_interrupt(void);
+bool vpr_fault_region(u64 *start, u64 *size);
 bool vpr_fault_bad_request(void);
 int vpr_add_readable(struct vpr_device *dev, void *command,
 		     unsigned long cookie);
@@ -73,6 +75,8 @@ void vpr_rs_remove(void *driver);
 void vpr_rs_shutdown(void *driver);
 int vpr_rs_freeze(void *driver);
 int vpr_rs_restore(void *driver);
+int vpr_rs_reset_prepare(void *driver);
+int vpr_rs_reset_done(void *driver);
 void vpr_rs_config_changed(void *driver);
 void vpr_rs_used(void *driver);
 void vpr_rs_watchdog(void *driver);

@@ -15,6 +15,8 @@ pub struct Counters {
     pub errors: u64,
     /// Times the host was silent for longer than the flush timeout.
     pub timeouts: u64,
+    /// Answers that the watchdog found in the ring: their interrupt was lost, or late.
+    pub rescued: u64,
     /// Requests published and neither answered nor given up: 0 or 1.
     pub in_flight: u64,
     /// Flushes that wait for a generation not yet published.

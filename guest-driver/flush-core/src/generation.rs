@@ -96,6 +96,7 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
             return true;
         }
         state.in_flight = None;
+        state.answered = state.answered.wrapping_add(1);
         self.settle(state, id, Phase::Completed, request.answer(used.len));
         self.pump(state);
         if state.device == Device::Draining {

@@ -88,10 +88,15 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
     /// from [`Platform::arm_watchdog`] on, until it returns false.
     ///
     /// What the host has answered is taken first, so that a lost interrupt is
-    /// not mistaken for a silent host.
+    /// not mistaken for a silent host; it counts as rescued.
     pub fn watchdog(&self) -> bool {
         self.run(|state| {
+            let answered = state.answered;
             self.look(state);
+            let found = state.answered.wrapping_sub(answered);
+            if !mutant!("rescue-not-counted") {
+                state.counters.rescued = state.counters.rescued.wrapping_add(found);
+            }
             state.watched = state.in_flight.is_some();
             state.watched
         })
@@ -211,7 +216,9 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
         if !state.ring {
             return;
         }
-        self.reap(state);
+        if !mutant!("look-does-not-reap") {
+            self.reap(state);
+        }
         if self.platform.needs_reset() && !mutant!("needs-reset-ignored") {
             self.break_device(state, Cause::NeedsReset);
         }

@@ -125,6 +125,8 @@ pub(crate) struct State<B, const N: usize> {
     pub(crate) starved: u32,
     /// Whether the watchdog runs.
     pub(crate) watched: bool,
+    /// Requests that the host answered in time.
+    pub(crate) answered: u64,
     /// How long the host may be silent; 0 for as long as it likes.
     pub(crate) flush_timeout: Ticks,
     pub(crate) counters: Counters,
@@ -143,6 +145,7 @@ impl<B: Bios, const N: usize> State<B, N> {
             users: 0,
             starved: 0,
             watched: false,
+            answered: 0,
             flush_timeout,
             counters: Counters::default(),
         }

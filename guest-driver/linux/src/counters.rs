@@ -7,9 +7,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use flush_core::{Counters, Device};
 
-/// What suspends met, counted by the driver; all else flush-core counts.
+/// What suspends and resets met, counted by the driver; all else flush-core counts.
 ///
-/// Written by one task at a time (suspend), read by anyone; the numbers are independent of
+/// Written by one task at a time (suspend, or whoever resets the transport), read by anyone; the numbers are independent of
 /// each other, so relaxed will do.
 #[derive(Default)]
 pub struct Freezes {
@@ -21,6 +21,8 @@ pub struct Freezes {
     pub parked: AtomicU64,
     /// Of these, how many were called off.
     pub called_off: AtomicU64,
+    /// Resets of the transport.
+    pub resets: AtomicU64,
 }
 
 impl Freezes {
@@ -44,6 +46,8 @@ pub fn counter(counters: Counters, freezes: &Freezes, index: u32) -> u64 {
         8 => freezes.in_flight.load(Ordering::Relaxed),
         9 => freezes.parked.load(Ordering::Relaxed),
         10 => freezes.called_off.load(Ordering::Relaxed),
+        11 => counters.rescued,
+        12 => freezes.resets.load(Ordering::Relaxed),
         _ => 0,
     }
 }

@@ -100,11 +100,31 @@ impl Device {
     /// Resume: brings the device up and lets go what waits.
     pub fn restore(&self) -> Result<(), Errno> {
         Freezes::count(&self.freezes.parked, self.core.counters().parked > 0);
+        self.bring_back()
+    }
+
+    /// The transport is about to be reset, whatever this says. What is in flight is waited for, as before
+    /// a suspend; what the host does not answer in time fails, together with what waits.
+    pub fn reset_prepare(&self) {
+        Freezes::count(&self.freezes.resets, true);
+        if self.core.freeze(handle::freeze_timeout(), poll()) == Err(Error::Busy) {
+            self.core.mark_broken(Cause::Silent);
+        }
+        self.reset();
+        self.handle.close_queue();
+    }
+
+    /// The transport was reset.
+    pub fn reset_done(&self) -> Result<(), Errno> {
+        self.bring_back()
+    }
+
+    fn bring_back(&self) -> Result<(), Errno> {
         let same = Region::read(self.handle.virtio()).is_ok_and(|region| region == self.region);
         if !same {
             self.handle
                 .virtio()
-                .error(c"the device came back from suspend with other memory");
+                .error(c"the device came back with other memory");
             self.core.mark_broken(Cause::NeedsReset);
             return Err(Error::Broken.errno());
         }

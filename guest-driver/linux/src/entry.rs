@@ -83,6 +83,24 @@ unsafe fn free(memory: *mut Device) {
         handle.free();
         ffi::vpr_free(memory.cast());
     }
+    #[cfg(vpr_use_after_free)]
+    touch_freed_request();
+}
+
+/// Where the last request's status was, for [`touch_freed_request`].
+#[cfg(vpr_use_after_free)]
+pub static LAST_STATUS: core::sync::atomic::AtomicPtr<u32> =
+    core::sync::atomic::AtomicPtr::new(core::ptr::null_mut());
+
+/// What nobody may do: reads a request that was freed. KASAN has to see it.
+#[cfg(vpr_use_after_free)]
+#[inline(never)]
+fn touch_freed_request() {
+    let status = LAST_STATUS.load(core::sync::atomic::Ordering::Relaxed);
+    if !status.is_null() {
+        // SAFETY: there is none. This is the fault that is to be found, in builds for that only.
+        unsafe { status.read_volatile() };
+    }
 }
 
 /// Unbinds.
@@ -114,6 +132,21 @@ unsafe extern "C" fn vpr_rs_freeze(driver: *mut c_void) -> c_int {
 unsafe extern "C" fn vpr_rs_restore(driver: *mut c_void) -> c_int {
     // SAFETY: C hands over what probe set.
     errno(unsafe { device(driver) }.restore())
+}
+
+/// The transport is about to be reset: 0.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn vpr_rs_reset_prepare(driver: *mut c_void) -> c_int {
+    // SAFETY: C hands over what probe set.
+    unsafe { device(driver) }.reset_prepare();
+    0
+}
+
+/// The transport was reset: 0 or a negative errno.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn vpr_rs_reset_done(driver: *mut c_void) -> c_int {
+    // SAFETY: C hands over what probe set.
+    errno(unsafe { device(driver) }.reset_done())
 }
 
 /// Configuration change, maybe in an interrupt.

@@ -101,6 +101,11 @@ impl Platform for Kernel {
                 .add_readable(request, cookie)
                 .map_err(|_| Refusal::Broken);
         }
+        #[cfg(vpr_use_after_free)]
+        crate::entry::LAST_STATUS.store(
+            request.status().as_ptr(),
+            core::sync::atomic::Ordering::Relaxed,
+        );
         self.handle.add(request, cookie).map_err(|error| {
             if error == -ENOMEM {
                 Refusal::NoMemory

@@ -62,6 +62,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(8, "remove-does-not-look", "removal::a_pulled_device_is_broken_before_anyone_waits_for_it", "a bad queue was not seen"),
     mutation(8, "remove-breaks-first", "removal::the_last_flush_before_removal_succeeds", "the last flush was lost"),
     mutation(8, "remove-is-unbounded", "removal::the_last_flush_before_removal_is_bounded", "exceeded"),
+    mutation(8, "look-does-not-reap", "removal::the_watchdog_finds_an_answer_whose_interrupt_was_lost", "exceeded"),
+    mutation(8, "rescue-not-counted", "removal::the_watchdog_finds_an_answer_whose_interrupt_was_lost", "nobody counted the rescue"),
     mutation(8, "watchdog-not-armed", "removal::a_watchdog_runs_while_something_is_published", "deadlock"),
 ];
 
@@ -88,6 +90,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(8, "remove-does-not-look", "the_core_does_what_the_reference_does", "test failed"),
     mutation(8, "remove-breaks-first", "the_core_does_what_the_reference_does", "test failed"),
     mutation(8, "remove-is-unbounded", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(8, "look-does-not-reap", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(8, "rescue-not-counted", "the_core_does_what_the_reference_does", "test failed"),
     mutation(9, "flush-allocates", "allocation::the_flush_path_allocates_nothing", "allocations in the flush path"),
 ];
 

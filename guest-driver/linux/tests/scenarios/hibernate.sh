@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# host flush: 50 ms
-# second device: 1024 MiB
 # Hibernation and back (test_resume: the image is written, then loaded, without a power off), with
 # flushes in flight and parked, and with the image on a device of the same driver: nobody sees an error.
 load_driver
@@ -11,17 +9,21 @@ echo test_resume >/sys/power/disk || fail "no hibernation"
 insmod /modules/flusher.ko threads=6 fua_threads=2 fua_sector=2048
 wait_for "20 flushes" at_least 20 flusher done
 round=0
-while [ $round -lt 5 ]; do
+while [ $round -lt "${ROUNDS:-5}" ]; do
 	round=$((round + 1))
 	done=$(flusher done)
 	echo disk >/sys/power/state || fail "hibernation $round failed"
 	wait_for "flushes after resume $round" at_least $((done + 20)) flusher done
 done
-errors=$(($(flusher eio) + $(flusher enodev) + $(flusher etimedout) + $(flusher other)))
-echo "NOTE $(flusher done) flushes without error, $errors with"
+errors=$(failed)
+measure flushes "$(flusher done)"
+measure flushes_failed "$errors"
 expect "flushes that failed" 0 "$errors"
 if [ "$DRIVER" = rust ]; then
-	echo "NOTE $(counter freezes) freezes: $(counter freezes_in_flight) with a flush in flight, $(counter freezes_parked) with flushes parked"
+	# The memory is that of the image, so the freezes for the images are all that is counted.
+	for name in freezes freezes_in_flight freezes_parked; do
+		measure $name "$(counter $name)"
+	done
 	at_least 1 counter freezes_in_flight || fail "no flush was in flight at a freeze"
 	at_least 1 counter freezes_parked || fail "no flush was parked at a thaw"
 	expect state live "$(counter state)"

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# host flush: 20 ms
 # A notification that fails: everyone gets -EIO at once, nobody hangs, the device can be bound anew.
 load_driver
 insmod /modules/flusher.ko threads=12 fua_threads=4 fua_sector=2048
@@ -14,12 +13,7 @@ eio=$(flusher eio)
 wait_for "flushes to fail fast" at_least $((eio + 64)) flusher eio
 expect "flushes that succeeded since" "$done" "$(flusher done)"
 rmmod flusher || fail "a thread hangs"
-echo "$DEVICE" >$BUS/unbind
-echo "$DEVICE" >$BUS/bind
-wait_for pmem [ -b /dev/pmem0 ]
-expect "state after bind" live "$(counter state)"
-filesystem ext4 "-F -b 4096"
-expect "errors after bind" 0 "$(counter errors)"
-echo "$DEVICE" >$BUS/unbind
+bind_anew
+unbind
 rmmod virtio_pmem_rs || fail "the driver can't be unloaded"
 expect messages 1 "$(logged 'broken:')"

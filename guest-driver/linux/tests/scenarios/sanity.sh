@@ -9,5 +9,6 @@ if [ "$DRIVER" = rust ]; then
 	expect errors 0 "$(counter errors)"
 	expect "in flight" 0 "$(counter in_flight)"
 	at_least 10 counter flushes || fail "fsyncs did not flush"
-	echo "NOTE $(counter flushes) flushes, $(counter host_flushes) host flushes"
+	measure flushes "$(counter flushes)"
+	measure host_flushes "$(counter host_flushes)"
 fi

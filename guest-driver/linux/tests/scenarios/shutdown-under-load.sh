@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# host flush: 50 ms
 # Reboot while kernel threads flush: the driver's shutdown ends them with errors and lets the system go.
 load_driver
 insmod /modules/flusher.ko threads=6 fua_threads=2 fua_sector=2048

@@ -90,6 +90,11 @@ impl BuildRoot {
         Ok(Self { tree })
     }
 
+    /// A file of the root.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.tree.join(name)
+    }
+
     /// Changes whenever the root does.
     pub fn key(&self) -> String {
         self.tree

@@ -18,7 +18,7 @@ use crate::host::programs;
 use crate::host::progress::Progress;
 
 /// The modules of a build, in load order.
-const MODULES: &[&str] = &["virtio_pmem_rs.ko", "flusher.ko"];
+pub const MODULES: &[&str] = &["virtio_pmem_rs.ko", "flusher.ko"];
 
 /// What is asked of the driver's Makefile.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,8 @@ pub enum Flavour {
     Normal,
     /// With hooks by which a test breaks its own device.
     Faults,
+    /// These, and a use after free that KASAN has to find.
+    UseAfterFree,
 }
 
 impl Flavour {
@@ -34,6 +36,7 @@ impl Flavour {
         match self {
             Self::Normal => "driver",
             Self::Faults => "driver-faults",
+            Self::UseAfterFree => "driver-use-after-free",
         }
     }
 
@@ -41,6 +44,7 @@ impl Flavour {
         match self {
             Self::Normal => &["VPR_FLUSHER=1"],
             Self::Faults => &["VPR_FLUSHER=1", "VPR_FAULTS=1"],
+            Self::UseAfterFree => &["VPR_FLUSHER=1", "VPR_FAULTS=1", "VPR_USE_AFTER_FREE=1"],
         }
     }
 }
@@ -66,11 +70,16 @@ pub fn build(
     let _lock = cache.lock("driver")?;
     for kernel in kernels {
         // The normal one last: what lies in the directory it was built in is then what users get.
-        for flavour in [Flavour::Faults, Flavour::Normal] {
+        let flavours = match kernel.build {
+            Some(_) => [Flavour::UseAfterFree, Flavour::Faults],
+            None => [Flavour::Faults, Flavour::Normal],
+        };
+        for flavour in flavours {
             let release = &kernel.release;
             let mut key = Key::new("driver 1")
                 .text(&root.key())
                 .text(release)
+                .text(kernel.build.as_ref().map_or("", |_| &kernel.key))
                 .text(&flavour.variables().join(" "));
             for (name, path) in &sources {
                 key = key.text(name).file(path)?;
@@ -82,19 +91,27 @@ pub fn build(
             progress.step(&format!("building the guest driver for Linux {release}"));
             let work = target()?.join("driver-build").join(release);
             lay_out(&work, &sources)?;
-            make(root, &work, flavour, release)
+            make(root, &work, flavour, kernel)
                 .with_context(|| format!("cannot build the guest driver for Linux {release}"))?;
+            check_hooks(&fs::read(work.join("linux").join(MODULES[0]))?, flavour)?;
             hand_over(&work, &out, &key)?;
         }
     }
     Ok(())
 }
 
-fn make(root: &BuildRoot, work: &Path, flavour: Flavour, release: &str) -> Result<()> {
-    let kdir = format!("KDIR=/usr/src/{}", build_root::headers(release));
+fn make(root: &BuildRoot, work: &Path, flavour: Flavour, kernel: &Kernel) -> Result<()> {
+    let mut binds = vec![(work, "build")];
+    let kdir = match &kernel.build {
+        Some(build) => {
+            binds.push((build, "kernel"));
+            "KDIR=/kernel/build".to_owned()
+        }
+        None => format!("KDIR=/usr/src/{}", build_root::headers(&kernel.release)),
+    };
     let mut words = vec!["make", "-C", "/build/linux", &kdir];
     words.extend(flavour.variables());
-    let said = root.run(&[(work, "build")], &words)?;
+    let said = root.run(&binds, &words)?;
     // objtool and modpost only warn of what makes a module unfit to be loaded.
     let warnings = warnings(&said);
     if !warnings.is_empty() {
@@ -114,6 +131,21 @@ fn warnings(said: &str) -> Vec<&str> {
 fn is_current(out: &Path, key: &Key) -> bool {
     let there = MODULES.iter().all(|name| out.join(name).is_file());
     there && fs::read_to_string(out.join("key")).is_ok_and(|text| text == key.short())
+}
+
+/// Of the module's own information: what a build with hooks says of itself.
+const HOOKS: &[u8] = b"faults=This build can break its device on purpose";
+
+/// What users get must not have the hooks, and what the tests break devices with must.
+fn check_hooks(module: &[u8], flavour: Flavour) -> Result<()> {
+    let has = module.windows(HOOKS.len()).any(|bytes| bytes == HOOKS);
+    match (flavour, has) {
+        (Flavour::Normal, true) => bail!("the normal build has fault hooks"),
+        (Flavour::Faults | Flavour::UseAfterFree, false) => {
+            bail!("the build for tests has no fault hooks")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn hand_over(work: &Path, out: &Path, key: &Key) -> Result<()> {
@@ -183,6 +215,15 @@ mod tests {
         ] {
             assert_eq!(warnings(&format!("{clean}{line}\n")), [line]);
         }
+    }
+
+    #[test]
+    fn hooks_are_where_they_belong_and_nowhere_else() {
+        let with = [b"license=GPL\0", HOOKS, b": for tests only.\0"].concat();
+        check_hooks(b"license=GPL\0", Flavour::Normal).unwrap();
+        check_hooks(&with, Flavour::Faults).unwrap();
+        check_hooks(&with, Flavour::Normal).unwrap_err();
+        check_hooks(b"license=GPL\0", Flavour::Faults).unwrap_err();
     }
 
     #[test]

@@ -130,7 +130,7 @@ pub fn lab_base(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
 /// `/etc/agent/driver-rust`, if there are any. The test module [`ON_ORDER`] is not in the list.
 pub fn complete(path: &Path, base: &Path, init: &Path, driver: &[PathBuf]) -> Result<()> {
     let mut archive = Archive::create(path)?;
-    io::copy(&mut File::open(base)?, &mut archive.out)?;
+    archive.append(base)?;
     archive.file("init", 0o755, &fs::read(init)?)?;
     if driver.is_empty() {
         return archive.finish();
@@ -158,20 +158,28 @@ fn under_usr(path: &Path) -> String {
 }
 
 /// A newc archive in the making. Same input, same bytes: inode numbers count, times are 0.
-struct Archive {
+pub struct Archive {
     out: BufWriter<File>,
     inode: u32,
     dirs: BTreeSet<String>,
 }
 
 impl Archive {
-    fn create(path: &Path) -> Result<Self> {
+    /// An empty one at `path`.
+    pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| path.display().to_string())?;
         Ok(Self {
             out: BufWriter::new(file),
             inode: 0,
             dirs: BTreeSet::new(),
         })
+    }
+
+    /// Copies an archive that is whole; what follows goes on top of it.
+    pub fn append(&mut self, other: &Path) -> Result<()> {
+        let mut file = File::open(other).with_context(|| other.display().to_string())?;
+        io::copy(&mut file, &mut self.out)?;
+        Ok(())
     }
 
     fn entry(&mut self, name: &str, kind: ModeFileType, mode: u32, content: &[u8]) -> Result<()> {
@@ -203,17 +211,20 @@ impl Archive {
         }
     }
 
-    fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
+    /// A file, and the directories it is in.
+    pub fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
         self.parents(name)?;
         self.entry(name, ModeFileType::Regular, mode, content)
     }
 
-    fn link(&mut self, name: &str, target: &str) -> Result<()> {
+    /// A symbolic link.
+    pub fn link(&mut self, name: &str, target: &str) -> Result<()> {
         self.parents(name)?;
         self.entry(name, ModeFileType::Symlink, 0o777, target.as_bytes())
     }
 
-    fn finish(mut self) -> Result<()> {
+    /// Ends the archive.
+    pub fn finish(mut self) -> Result<()> {
         trailer(&mut self.out)?;
         self.out.flush()?;
         Ok(())

@@ -20,6 +20,9 @@ use crate::host::tool;
 /// The series the lab and its guests can have; the first is the default.
 pub const SERIES: &[&str] = &["7.3", "6.12"];
 
+/// The series of the kernel that [`super::kasan`] builds.
+pub const KASAN: &str = "kasan";
+
 /// An unpacked kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -31,6 +34,8 @@ pub struct Kernel {
     pub modules: PathBuf,
     /// Changes whenever the kernel does.
     pub key: String,
+    /// Where it was built, with `source` and `build`; none if its headers are a package.
+    pub build: Option<PathBuf>,
 }
 
 /// One kernel in the archive.
@@ -86,6 +91,39 @@ impl<'a> Source<'a> {
         Ok(self.packages.get().map(String::as_str).unwrap_or_default())
     }
 
+    /// Downloads a kernel's source by way of `debs` and unpacks it as `dir`.
+    pub fn unpack_source(&self, kernel: &Kernel, debs: &Path, dir: &Path) -> Result<()> {
+        let release = &kernel.release;
+        let package = source_package(self.packages()?, release).with_context(|| {
+            format!(
+                "the archive has no source of Linux {release} any more: \
+                 ./scripts/setup takes its newest kernels"
+            )
+        })?;
+        fs::create_dir_all(debs)?;
+        self.apt.download(&[package], debs)?;
+        let unpacked = debs.join("unpacked");
+        for deb in fs::read_dir(debs)? {
+            tool::run(
+                Command::new("dpkg-deb")
+                    .arg("--extract")
+                    .arg(deb?.path())
+                    .arg(&unpacked),
+            )?;
+        }
+        fs::create_dir_all(dir)?;
+        for tar in fs::read_dir(unpacked.join("usr/src"))? {
+            tool::run(
+                Command::new("tar")
+                    .args(["--extract", "--strip-components=1", "--file"])
+                    .arg(tar?.path())
+                    .arg("--directory")
+                    .arg(dir),
+            )?;
+        }
+        Ok(())
+    }
+
     /// Downloads and unpacks a kernel unless that was done before.
     fn fetch(&self, series: &str, found: &Candidate) -> Result<PathBuf> {
         let key = Key::new("kernel 1").text(&found.packages.join(" "));
@@ -117,8 +155,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A kernel that [`Source::fetch`] unpacked at `path`.
-fn open(path: &Path) -> Result<Kernel> {
+/// A kernel that [`Source::fetch`] unpacked at `path`, or one laid out like it.
+pub fn open(path: &Path) -> Result<Kernel> {
     let release = fs::read_to_string(path.join("release"))?;
     let image = [
         format!("boot/vmlinuz-{release}"),
@@ -141,7 +179,22 @@ fn open(path: &Path) -> Result<Kernel> {
         image,
         modules,
         key,
+        build: None,
     })
+}
+
+/// The package with the source of a kernel, as `name=version`.
+fn source_package(packages: &str, release: &str) -> Option<String> {
+    let known = stanzas(packages);
+    let image = format!("linux-image-{release}");
+    let series: Vec<_> = release.split(['.', '+', '-']).take(2).collect();
+    let source = format!("linux-source-{}", series.join("."));
+    let mut versions = known
+        .keys()
+        .filter(|(name, _)| *name == image)
+        .map(|(_, version)| version);
+    let version = versions.find(|version| known.contains_key(&(source.as_str(), **version)))?;
+    Some(format!("{source}={version}"))
 }
 
 /// The newest kernel of `series` whose image, modules and headers agree.
@@ -288,6 +341,18 @@ mod tests {
         }
         let other = whole("7.3.5+deb13", "7.3.5-1").replacen("7.3.5-1", "7.3.5-2", 1);
         resolve(&other, "7.3", newer).unwrap_err();
+    }
+
+    #[test]
+    fn a_kernels_source_is_of_its_own_version() {
+        let text = whole("7.3.4+deb13", "7.3.4-1~bpo13+1")
+            + &package("linux-source-7.3", "7.3.4-1~bpo13+1", "xz-utils")
+            + &package("linux-source-7.3", "7.3.5-1~bpo13+1", "xz-utils");
+        assert_eq!(
+            source_package(&text, "7.3.4+deb13-cloud-amd64").as_deref(),
+            Some("linux-source-7.3=7.3.4-1~bpo13+1")
+        );
+        assert_eq!(source_package(&text, "7.3.6+deb13-cloud-amd64"), None);
     }
 
     #[test]

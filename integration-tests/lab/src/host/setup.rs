@@ -2,6 +2,7 @@
 
 //! Everything a lab needs, made or found in the cache.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,8 +13,10 @@ use crate::host::apt::Apt;
 use crate::host::build_root::BuildRoot;
 use crate::host::cache::{Cache, Key};
 use crate::host::driver::{self, Flavour};
+use crate::host::guests::{self, GuestAssets, GuestKernel};
 use crate::host::initramfs;
-use crate::host::kernel::{Kernel, SERIES, Source};
+use crate::host::kasan;
+use crate::host::kernel::{KASAN, Kernel, SERIES, Source};
 use crate::host::lab;
 use crate::host::packages;
 use crate::host::programs::{self, Programs};
@@ -159,6 +162,56 @@ fn complete(
     }
     cache.keep("images", stem, ".cpio", &key, |path| {
         initramfs::complete(path, base, init, driver)
+    })
+}
+
+/// What the guest driver's own tests need, of the cache's kernels; `with_kasan` the one with KASAN too.
+pub fn guests(progress: &Progress, with_kasan: bool) -> Result<GuestAssets> {
+    packages::ensure(progress)?;
+    let cache = Cache::open()?;
+    let apt = Apt::open(&cache)?;
+    let source = Source::new(&cache, &apt, false);
+    let mut kernels = BTreeMap::new();
+    for series in SERIES {
+        progress.step(&format!("looking for the Linux {series} kernel"));
+        kernels.insert((*series).to_owned(), source.kernel(series)?);
+    }
+    let tree = rootfs::tree(&cache, &apt)?;
+    progress.step("looking for the root the guest driver is built in");
+    let releases: Vec<_> = SERIES
+        .iter()
+        .filter_map(|series| kernels.get(*series))
+        .map(|kernel| kernel.release.as_str())
+        .collect();
+    let root = BuildRoot::open(&cache, &apt, &releases)?;
+    if with_kasan {
+        let of = kernels
+            .get(SERIES[0])
+            .context("no kernel series is known")?;
+        let kernel = kasan::kernel(progress, &cache, &source, &root, of)?;
+        kernels.insert(KASAN.to_owned(), kernel);
+    }
+    driver::build(
+        progress,
+        &cache,
+        &root,
+        &kernels.values().collect::<Vec<_>>(),
+    )?;
+    let mut found = BTreeMap::new();
+    for (series, kernel) in kernels {
+        let base = initramfs::guest_base(&cache, &kernel, &tree)?;
+        let kernel = GuestKernel {
+            release: kernel.release,
+            image: kernel.image,
+            base,
+        };
+        found.insert(series, kernel);
+    }
+    Ok(GuestAssets {
+        kernels: found,
+        busybox: root.path("usr/bin/busybox"),
+        slow_fsync: guests::slow_fsync(&cache)?,
+        runs: cache.dir("runs")?,
     })
 }
 

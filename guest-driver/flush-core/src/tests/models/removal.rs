@@ -5,7 +5,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::world::{Bio, Core, live, serve, write_and_flush};
+use super::world::{Bio, Core, live, serve, sync, write_and_flush};
 use super::{check_all, check_within};
 use crate::{Device, Error};
 
@@ -159,6 +159,20 @@ fn the_last_flush_before_removal_is_bounded() {
         });
         watchdog(&core);
         remover.join().unwrap();
+    });
+}
+
+#[test]
+fn the_watchdog_finds_an_answer_whose_interrupt_was_lost() {
+    check_all(|| {
+        let core = live::<2>(0);
+        let other = core.clone();
+        let flush = thread::spawn(move || assert_eq!(write_and_flush(&other), Ok(())));
+        let taken = core.platform().take(1).unwrap();
+        sync(&core, taken, Some(0), 4);
+        watchdog(&core);
+        flush.join().unwrap();
+        assert_eq!(core.counters().rescued, 1, "nobody counted the rescue");
     });
 }
 

@@ -254,6 +254,17 @@ pub(super) fn live<const N: usize>(flush_timeout: Ticks) -> Arc<Core<N>> {
 /// The host answers one request, writing `status` if there is one, and interrupts.
 pub(super) fn answer<const N: usize>(
     core: &Core<N>,
+    taken: (Entry, usize),
+    status: Option<u32>,
+    len: u32,
+) {
+    sync(core, taken, status, len);
+    core.used();
+}
+
+/// The host answers one request; its interrupt is lost.
+pub(super) fn sync<const N: usize>(
+    core: &Core<N>,
     (entry, writes): (Entry, usize),
     status: Option<u32>,
     len: u32,
@@ -271,7 +282,6 @@ pub(super) fn answer<const N: usize>(
         }
     }
     core.platform().give(entry.cookie, len);
-    core.used();
 }
 
 /// The host answers everything with success until `threads` threads are done. Returns the

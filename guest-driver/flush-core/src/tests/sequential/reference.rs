@@ -47,6 +47,8 @@ pub(super) struct Reference {
     /// Answers given whose interrupt was lost.
     lost: VecDeque<Answer>,
     answered_before: bool,
+    /// Groups that the host answered.
+    answered: u64,
     broken: bool,
     needs_reset: bool,
     kick_fails: bool,
@@ -71,6 +73,7 @@ impl Reference {
             over: Vec::new(),
             lost: VecDeque::new(),
             answered_before: false,
+            answered: 0,
             broken: false,
             needs_reset: false,
             kick_fails: false,
@@ -115,7 +118,9 @@ impl Reference {
                 0
             }
             Step::Watchdog => {
+                let answered = self.answered;
                 self.look();
+                self.counters.rescued += self.answered - answered;
                 i32::from(self.flight.is_some())
             }
             Step::NeedsReset => {
@@ -275,6 +280,7 @@ impl Reference {
                 self.over
                     .retain(|over| over.with_host || !over.tasks.is_empty());
             } else if let Some(group) = self.flight.take() {
+                self.answered += 1;
                 self.end(group, told, false);
                 self.pump();
             }

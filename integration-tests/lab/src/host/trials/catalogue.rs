@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
+use crate::host::guests::{self, GuestTest, Under};
 use crate::host::trials::workspace::{HostTest, Workspace};
 use crate::scenarios::{self, Scenario};
 
 /// Groups of the default run: what a change has to pass.
-const DEFAULT: &[&str] = &["unit", "model", "fuzz", "lab"];
+const DEFAULT: &[&str] = &["unit", "model", "fuzz", "guest", "lab"];
+
+/// The guest tests once more, on a kernel that takes long to build.
+const KASAN: &[&str] = &["kasan"];
 
 /// One thing to run.
 #[derive(Clone)]
@@ -28,6 +32,8 @@ pub struct Test {
 pub enum Kind {
     /// On this machine.
     Host(HostTest),
+    /// In a guest of its own, without a lab.
+    Guest(&'static GuestTest, Under),
     /// In a lab.
     Scenario(&'static Scenario),
 }
@@ -42,12 +48,27 @@ pub fn all(workspace: &Workspace) -> Vec<Test> {
             groups: vec![group],
             kind: Kind::Host(test),
         });
+    let guests = guests::ALL
+        .iter()
+        .filter(|test| test.groups != KASAN)
+        .map(|test| Test {
+            name: test.name.to_owned(),
+            groups: test.groups.to_vec(),
+            kind: Kind::Guest(test, Under::Stock),
+        });
+    let kasan = guests::ALL.iter().filter_map(|test| {
+        Some(Test {
+            name: test.kasan_name()?,
+            groups: KASAN.to_vec(),
+            kind: Kind::Guest(test, Under::Kasan),
+        })
+    });
     let scenarios = scenarios::ALL.iter().map(|scenario| Test {
         name: scenario.name.to_owned(),
         groups: scenario.groups.to_vec(),
         kind: Kind::Scenario(scenario),
     });
-    host.chain(scenarios).collect()
+    host.chain(guests).chain(kasan).chain(scenarios).collect()
 }
 
 /// The tests that `words` name by group or name; without words, the default ones, or with

@@ -16,5 +16,5 @@ mod workspace;
 
 pub use options::{Options, Target};
 pub use pool::{Pool, Request};
-pub use report::{Verdict, commit};
+pub use report::{Ran, Verdict, commit};
 pub use run::main;

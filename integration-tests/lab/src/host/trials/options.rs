@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::host::kernel::SERIES;
+use crate::host::guests::{GuestTest, Under};
+use crate::host::kernel::{KASAN, SERIES};
 use crate::host::share::Extra;
 use crate::job::{Driver, STOCK_VMM, Trial, VmmChoice, VmmKind};
 use crate::scenarios::Scenario;
@@ -79,6 +80,34 @@ impl Target {
             scenario: scenario.name.to_owned(),
             seed,
             vmm: self.vmm(usual.vmm),
+        }
+    }
+
+    /// The trial of a guest's test with these. What a control runs with is not to be chosen.
+    pub fn guest_trial(&self, test: &GuestTest, under: Under, name: &str, seed: u64) -> Trial {
+        let chosen = !test.is_control();
+        let settings = test
+            .settings
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let kernel = match under {
+            Under::Kasan => KASAN,
+            Under::Stock => self
+                .kernel
+                .as_deref()
+                .filter(|_| chosen)
+                .unwrap_or(test.kernel),
+        };
+        Trial {
+            driver: self.driver.filter(|_| chosen).unwrap_or(test.driver),
+            kernel: kernel.to_owned(),
+            options: settings.chain(self.settings.iter().cloned()).collect(),
+            scenario: name.to_owned(),
+            seed,
+            vmm: VmmChoice {
+                kind: VmmKind::Qemu,
+                path: PathBuf::from("qemu-system-x86_64"),
+            },
         }
     }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use libtest_mimic::{Completion, Conclusion, Failed};
 use serde::{Deserialize, Serialize};
 
+use crate::host::guests;
 use crate::host::lab;
 use crate::host::programs;
 use crate::host::setup::Assets;
@@ -238,16 +239,18 @@ impl Results {
 
     /// Writes one test's file.
     pub fn write(&self, name: &str, verdict: &Verdict, lab: Option<&Environment>) -> Result<()> {
-        let scenario = verdict
-            .result()
-            .and_then(|result| scenarios::find(&result.trial.scenario));
+        let words = verdict.result().and_then(|result| {
+            let name = &result.trial.scenario;
+            let scenario = scenarios::find(name).map(|found| (found.summary, found.control));
+            scenario.or_else(|| guests::find(name).map(|found| (found.summary, found.control)))
+        });
         let written = Written {
             name,
             outcome: &verdict.outcome,
             duration_ms: verdict.took.as_millis(),
             commit: &self.commit,
-            about: scenario.map(|scenario| scenario.summary),
-            control: scenario.map(|scenario| scenario.control),
+            about: words.map(|(summary, _)| summary),
+            control: words.map(|(_, control)| control),
             lab,
             ran: verdict.ran.as_ref(),
         };

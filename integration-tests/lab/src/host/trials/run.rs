@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
 
+use crate::host::guests::{self, GuestRequest, GuestTest, Under};
 use crate::host::packages;
 use crate::host::progress::Progress;
 use crate::host::setup::{self, Build};
@@ -54,6 +55,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     println!("seed {seed}, results in {}", results.dir().display());
     let mut plan = Plan {
         host: Vec::new(),
+        guests: Vec::new(),
         scenarios: Vec::new(),
     };
     let mut trials = Vec::new();
@@ -113,6 +115,7 @@ struct Planned<T> {
 /// What there is to do behind the trials.
 struct Plan {
     host: Vec<Planned<HostTest>>,
+    guests: Vec<Planned<(&'static GuestTest, Under)>>,
     scenarios: Vec<Planned<&'static Scenario>>,
 }
 
@@ -123,6 +126,12 @@ impl Plan {
                 name,
                 seed,
                 test: test.clone(),
+                verdict,
+            }),
+            Kind::Guest(test, under) => self.guests.push(Planned {
+                name,
+                seed,
+                test: (test, *under),
                 verdict,
             }),
             Kind::Scenario(test) => self.scenarios.push(Planned {
@@ -144,6 +153,9 @@ impl Plan {
             progress.rest();
             deliver(&planned.name, verdict, &planned.verdict, results, None);
         }
+        if !self.guests.is_empty() {
+            run_guests(self.guests, options, results, &progress);
+        }
         if !self.scenarios.is_empty() {
             run_scenarios(self.scenarios, options, extras, results, &progress);
         }
@@ -164,6 +176,52 @@ fn deliver(
         Err(error) => Verdict::failed(format!("{error:#}"), Duration::ZERO, None),
     };
     let _ = to.send(verdict);
+}
+
+fn run_guests(
+    planned: Vec<Planned<(&'static GuestTest, Under)>>,
+    options: &Options,
+    results: &Results,
+    progress: &Progress,
+) {
+    let with_kasan = planned.iter().any(|planned| planned.test.1 == Under::Kasan);
+    let assets = match setup::guests(progress, with_kasan) {
+        Ok(assets) => assets,
+        Err(error) => {
+            progress.rest();
+            for planned in planned {
+                let reason = format!("the guests cannot be prepared: {error:#}");
+                let verdict = Verdict::failed(reason, Duration::ZERO, None);
+                deliver(&planned.name, verdict, &planned.verdict, results, None);
+            }
+            return;
+        }
+    };
+    let mut requests = Vec::new();
+    thread::scope(|scope| {
+        for planned in planned {
+            let (test, under) = planned.test;
+            let name = match under {
+                Under::Stock => test.name.to_owned(),
+                Under::Kasan => test.kasan_name().unwrap_or_default(),
+            };
+            let (send, receive) = mpsc::channel();
+            requests.push(GuestRequest {
+                test,
+                under,
+                trial: options.target.guest_trial(test, under, &name, planned.seed),
+                cost: results.last_duration(&planned.name).unwrap_or(test.limit),
+                verdict: send,
+            });
+            scope.spawn(move || {
+                if let Ok(verdict) = receive.recv() {
+                    let verdict = verdict.judged(test.expect);
+                    deliver(&planned.name, verdict, &planned.verdict, results, None);
+                }
+            });
+        }
+        guests::run(&assets, progress, requests);
+    });
 }
 
 fn run_scenarios(

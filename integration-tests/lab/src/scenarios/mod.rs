@@ -18,12 +18,14 @@ mod driver_coalesces;
 mod driver_faults;
 mod error_latch;
 mod hostile_guest;
+mod memory_pressure;
 mod pause_slow_disk;
 mod sanity;
 mod sleep;
 mod snapshot_under_load;
 mod stale_file;
 mod support;
+mod suspend_snapshots;
 mod suspends;
 mod two_devices;
 
@@ -428,6 +430,31 @@ pub const ALL: &[Scenario] = &[
         settings: &[],
         summary: "a flush that outlasts freeze_timeout_ms: EBUSY to the suspend, no error to others",
         usual: RUST,
+    },
+    Scenario {
+        control: "as suspend-idle and snapshot-under-load",
+        expect: Expect::Pass,
+        groups: SUSPENDS,
+        limit: minutes(8),
+        name: "suspend-snapshots",
+        run: suspend_snapshots::run,
+        settings: &[],
+        summary: "suspends and snapshots in alternation, and snapshots of a guest that sleeps",
+        usual: RUST,
+    },
+    Scenario {
+        control: "a flush path that waits for memory which only a flush can free",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(6),
+        name: "memory-pressure",
+        run: memory_pressure::run,
+        settings: &[],
+        summary: "fsync while the guest reclaims and swaps to a device of the same driver",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
     },
     Scenario {
         control: "as snapshot-under-load-ext4",

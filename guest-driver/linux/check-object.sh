@@ -15,7 +15,8 @@ if [ -n "$strange" ]; then
 	printf '%s: undefined symbols that no kernel has:\n%s\n' "$3" "$strange" >&2
 	exit 1
 fi
-if $2 --disassemble --no-show-raw-insn "$3" | grep -m1 -E '%([xyz]mm|mm)[0-9]|%st\b' >&2; then
+if $2 --disassemble --no-show-raw-insn "$3" |
+	grep -m1 -E '%([xyz]mm|mm)[0-9]|%st\b|^ +[0-9a-f]+:[[:space:]]+f[a-z]+' >&2; then
 	printf '%s: uses vector or floating-point registers\n' "$3" >&2
 	exit 1
 fi

@@ -7,6 +7,7 @@ use std::time::Duration;
 #[cfg(feature = "fault-injection")]
 use crate::fault::Fault;
 use crate::latch::SyncErrorPolicy;
+use crate::private::PrivateMapping;
 use crate::seccomp::WorkerSeccomp;
 
 /// How long a pause waits for the running sync if the user says nothing.
@@ -31,6 +32,9 @@ pub struct EngineConfig {
     pub id: String,
     /// Whether a flush needs the storage.
     pub sync: SyncMode,
+    /// Where the guest's writes go if not into the file (`discard_writes=on`): a
+    /// snapshot asks whether there are any. None if the guest can't write.
+    pub private: Option<PrivateMapping>,
     /// What happens after a failed host sync.
     pub sync_error: SyncErrorPolicy,
     /// The worker's seccomp filter.

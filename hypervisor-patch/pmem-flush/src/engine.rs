@@ -16,11 +16,12 @@ use crate::coordinator::{Coordinator, DeviceState, DrainStatus, Generation};
 use crate::counters::Counters;
 use crate::device::{Activation, FlushQueue};
 use crate::error::Error;
-use crate::event::Observer;
+use crate::event::{Event, Observer};
 #[cfg(feature = "fault-injection")]
 use crate::fault::Fault;
 use crate::handshake::Shared;
 use crate::latch::{LatchCause, SyncErrorPolicy};
+use crate::private::PrivatePages;
 use crate::seccomp;
 use crate::signal::Signal;
 use crate::stamp::FileStamp;
@@ -38,6 +39,7 @@ pub struct FlushEngine {
 
 struct Owner {
     shared: Arc<Shared>,
+    private: Option<PrivatePages>,
     #[cfg(feature = "fault-injection")]
     fault: Option<Fault>,
 }
@@ -177,15 +179,21 @@ impl FlushEngine {
     /// the VM must be quiesced, as another one may still write into this
     /// one's memory.
     ///
-    /// With `allow_unsynced` a latched file, a failing and a late sync are no
-    /// error: for those who want the state anyway.
+    /// With `allow_unsynced` a latched file, a failing and a late sync, and
+    /// writes to a private mapping are no error: for those who want the state
+    /// anyway.
     ///
     /// # Errors
     ///
-    /// [`Error::NotQuiesced`], [`Error::FileSyncBusy`], [`Error::Latched`].
+    /// [`Error::NotQuiesced`], [`Error::FileSyncBusy`], [`Error::Latched`];
+    /// [`Error::DiscardedWrites`], [`Error::PageMap`] of a private mapping.
     pub fn begin_file_sync(&self, deadline: Instant, allow_unsynced: bool) -> Result<(), Error> {
-        self.shared()
-            .change(|c| c.begin_file_sync(deadline, allow_unsynced))
+        let lost = self.discarded_writes(allow_unsynced)?;
+        self.shared().change(|c| {
+            let (begun, mut effects) = c.begin_file_sync(deadline, allow_unsynced);
+            effects.events.extend(lost.filter(|_| begun.is_ok()));
+            (begun, effects)
+        })
     }
 
     /// The file sync's result, once. The stamp is None only by override, if
@@ -261,6 +269,7 @@ impl FlushEngine {
         coordinator: impl FnOnce(SyncMode, SyncErrorPolicy) -> Coordinator,
     ) -> Result<Self, Error> {
         let filter = seccomp::program(config.seccomp)?;
+        let private = config.private.map(PrivatePages::new);
         let coordinator = coordinator(config.sync, config.sync_error);
         let shared = Arc::new(Shared::new(config.id, coordinator, observer)?);
         Worker {
@@ -277,10 +286,29 @@ impl FlushEngine {
         Ok(FlushEngine {
             owner: Arc::new(Owner {
                 shared,
+                private,
                 #[cfg(feature = "fault-injection")]
                 fault: config.fault,
             }),
         })
+    }
+
+    /// What a snapshot taken now would lose: refused, or by override an event.
+    fn discarded_writes(&self, allow: bool) -> Result<Option<Event>, Error> {
+        // A guest that still runs can write the next moment: not asked for then.
+        let quiesced = self.device_state() == DeviceState::Quiesced;
+        let Some(private) = self.owner.private.as_ref().filter(|_| quiesced) else {
+            return Ok(None);
+        };
+        let pages = match private.written() {
+            Ok(0) => return Ok(None),
+            Ok(pages) if allow => Some(pages),
+            Ok(pages) => return Err(Error::DiscardedWrites(pages)),
+            Err(_) if allow => None,
+            Err(error) => return Err(Error::PageMap(error)),
+        };
+        log::warn!("{}: the guest's writes are not in the snapshot", self.id());
+        Ok(Some(Event::DiscardedWrites { pages }))
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -52,4 +52,10 @@ pub enum Error {
     /// The snapshot's sync did not end before its deadline. It still runs.
     #[error("file sync timed out: the storage did not answer in time")]
     FileSyncTimedOut,
+    /// A snapshot would not hold what the guest wrote into a private mapping.
+    #[error("guest has written {0} page(s) that no snapshot holds (discard_writes=on)")]
+    DiscardedWrites(u64),
+    /// Whether the guest wrote into a private mapping can't be told.
+    #[error("whether the guest has written can't be read from pagemap (discard_writes=on)")]
+    PageMap(#[source] io::Error),
 }

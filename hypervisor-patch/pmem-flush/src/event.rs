@@ -43,6 +43,12 @@ pub enum Event {
         /// What is wrong with the ring.
         reason: String,
     },
+    /// A snapshot was begun, by override, without what the guest wrote into a
+    /// private mapping.
+    DiscardedWrites {
+        /// How many pages; None if that can't be told.
+        pages: Option<u64>,
+    },
 }
 
 impl Event {
@@ -56,6 +62,7 @@ impl Event {
             Event::DrainDone { .. } => "drain-done",
             Event::DrainTimedOut { .. } => "drain-timed-out",
             Event::NeedsReset { .. } => "needs-reset",
+            Event::DiscardedWrites { .. } => "discarded-writes-not-in-snapshot",
         }
     }
 
@@ -70,6 +77,10 @@ impl Event {
                 vec![("took_ms", took.as_millis().to_string())]
             }
             Event::NeedsReset { reason } => vec![("reason", reason.clone())],
+            Event::DiscardedWrites { pages } => {
+                let pages = pages.map_or("unknown".to_owned(), |pages| pages.to_string());
+                vec![("pages", pages)]
+            }
         }
     }
 }

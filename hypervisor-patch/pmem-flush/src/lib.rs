@@ -58,7 +58,9 @@
 //!    [`FlushEngine::new`], or [`FileStamp::check`] and [`FlushEngine::restore`].
 //! 2. When the driver is ready: [`FlushEngine::activate`]. Put the two event
 //!    descriptors of the [`FlushQueue`] into the device thread's epoll set and
-//!    call its two `on_*_event` methods.
+//!    call its two `on_*_event` methods. Call [`FlushQueue::on_queue_event`] once
+//!    at the start: both descriptors outlive an activation, so an earlier one's
+//!    queue may have read the event that was meant for this one.
 //! 3. Driver's reset, unplug: drop the [`FlushQueue`], or, from another thread,
 //!    [`FlushEngine::reset`].
 //! 4. Pause: [`FlushEngine::begin_drain`] on every device with one deadline, then
@@ -66,7 +68,9 @@
 //!    [`FlushEngine::management_evt`]) on each. If one fails, [`FlushEngine::resume`]
 //!    on all: the VM goes on.
 //! 5. Snapshot, when every device is parked: [`FlushEngine::sync_file`] (or its
-//!    two non-blocking halves), then [`FlushEngine::save`].
+//!    two non-blocking halves), then [`FlushEngine::save`]. Of a private mapping
+//!    this reads /proc/self/pagemap, on the calling thread: its filter needs
+//!    lseek and read, and openat when the engine is made.
 //! 6. Resume: [`FlushEngine::resume`].
 
 #![deny(missing_docs)]
@@ -91,6 +95,7 @@ mod latch;
 mod lock;
 #[cfg(all(test, loom))]
 mod model;
+mod private;
 pub mod protocol;
 mod seccomp;
 mod signal;
@@ -118,6 +123,7 @@ pub use event::{Event, Observer};
 pub use fault::{DEFAULT_LATE, Fault, ParseFaultError};
 pub use latch::{LatchCause, ParsePolicyError, SyncErrorPolicy};
 pub use lock::{FileLock, LockError, LockKind};
+pub use private::PrivateMapping;
 pub use seccomp::{WorkerSeccomp, worker_rules};
 pub use signal::Signal;
 pub use sparse::{preallocate, unallocated_bytes};

@@ -8,6 +8,8 @@ use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::SyncMode;
+
 /// Size and time of the last modification of a backing file.
 ///
 /// Taken after the snapshot's sync, when every page is clean: the guest's next
@@ -42,13 +44,24 @@ impl FileStamp {
     /// Checks that a file still is what the snapshot was taken with.
     ///
     /// `self` is the stamp in the snapshot, `now` the one of the file that is
-    /// to be restored on, `allow_stale` the user's override.
+    /// to be restored on, `allow_stale` the user's override. With
+    /// [`SyncMode::Skip`] only the sizes count: the guest can't have changed the
+    /// file, and each host may have a copy of its own with a time of its own.
     ///
     /// # Errors
     ///
     /// The file has moved on. The message contains the word `stale`.
-    pub fn check(&self, now: &FileStamp, allow_stale: bool) -> Result<(), StaleFileError> {
-        if self == now || allow_stale {
+    pub fn check(
+        &self,
+        now: &FileStamp,
+        sync: SyncMode,
+        allow_stale: bool,
+    ) -> Result<(), StaleFileError> {
+        let fits = match sync {
+            SyncMode::File => self == now,
+            SyncMode::Skip => self.size == now.size,
+        };
+        if fits || allow_stale {
             return Ok(());
         }
         Err(StaleFileError {

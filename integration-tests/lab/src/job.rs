@@ -26,6 +26,9 @@ pub const SCRATCH_MIN_BYTES: u64 = 8 << 30;
 /// Where the share image is mounted inside the lab: `bin/`, `images/`, `job.json`.
 pub const SHARE: &str = "/lab";
 
+/// Below [`SHARE`]: the unpatched VMM, if the user named one.
+pub const STOCK_VMM: &str = "bin/vmm-stock";
+
 /// Serial number of the virtio-blk disk that holds the lab's root filesystem.
 pub const ROOT_SERIAL: &str = "root";
 

@@ -33,17 +33,19 @@ fn rule_10_a_file_that_moved_on_is_stale() {
     let stamp = device.engine.sync_file(soon(), false).unwrap().unwrap();
     assert_eq!(device.engine.save().stamp, Some(stamp));
     let file = device.file.file();
-    stamp.check(&FileStamp::of(file).unwrap(), false).unwrap();
+    stamp
+        .check(&FileStamp::of(file).unwrap(), SyncMode::File, false)
+        .unwrap();
 
     let later = FileStamp {
         mtime_nsec: stamp.mtime_nsec ^ 1,
         ..stamp
     };
-    let error = stamp.check(&later, false).unwrap_err();
+    let error = stamp.check(&later, SyncMode::File, false).unwrap_err();
     assert!(error.to_string().contains("stale"), "{error}");
-    stamp.check(&later, true).unwrap();
+    stamp.check(&later, SyncMode::File, true).unwrap();
     let shorter = FileStamp { size: 1, ..stamp };
-    stamp.check(&shorter, false).unwrap_err();
+    stamp.check(&shorter, SyncMode::File, false).unwrap_err();
 }
 
 #[test]
@@ -58,7 +60,10 @@ fn rule_10_a_guest_write_after_the_snapshot_moves_the_stamp() {
     // The filesystem's clock may tick slower than this test runs.
     let end = soon();
     let mut value = 2;
-    while stamp.check(&FileStamp::of(file).unwrap(), false).is_ok() {
+    while stamp
+        .check(&FileStamp::of(file).unwrap(), SyncMode::File, false)
+        .is_ok()
+    {
         assert!(Instant::now() < end, "a write left the stamp as it was");
         file.sync_all().unwrap();
         write_through_mapping(file, value);
@@ -77,8 +82,27 @@ fn rule_10_a_copy_that_keeps_its_times_fits() {
     let times = FileTimes::new().set_modified(modified);
     copy.as_file().set_times(times).unwrap();
     stamp
-        .check(&FileStamp::of(copy.as_file()).unwrap(), false)
+        .check(
+            &FileStamp::of(copy.as_file()).unwrap(),
+            SyncMode::File,
+            false,
+        )
         .unwrap();
+}
+
+#[test]
+fn rule_10_a_copy_of_a_file_that_is_only_read_needs_no_times() {
+    let stamp = FileStamp {
+        size: 0x1000,
+        mtime: 1,
+        mtime_nsec: 2,
+    };
+    let copy = FileStamp { mtime: 3, ..stamp };
+    stamp.check(&copy, SyncMode::Skip, false).unwrap();
+    stamp.check(&copy, SyncMode::File, false).unwrap_err();
+    let shorter = FileStamp { size: 1, ..stamp };
+    stamp.check(&shorter, SyncMode::Skip, false).unwrap_err();
+    stamp.check(&shorter, SyncMode::Skip, true).unwrap();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod counters;
 mod drain;
 mod file;
 mod latch;
+mod private;
 mod reset;
 mod restore;
 
@@ -25,8 +26,8 @@ use pmem_flush::test_utils::{
 };
 use pmem_flush::{
     Activation, DeviceState, DrainStatus, EngineConfig, EngineState, Error, Event, FileLock,
-    FileStamp, FlushEngine, Identity, LockError, LockKind, SyncErrorPolicy, SyncMode, preallocate,
-    unallocated_bytes,
+    FileStamp, FlushEngine, Identity, LockError, LockKind, PrivateMapping, SyncErrorPolicy,
+    SyncMode, preallocate, unallocated_bytes,
 };
 use virtio_queue::QueueT;
 use vmm_sys_util::eventfd::EventFd;

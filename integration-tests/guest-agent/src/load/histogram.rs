@@ -78,6 +78,15 @@ impl Histogram {
         self.max
     }
 
+    /// The upper bound and count of each bucket that has any.
+    pub(super) fn counts(&self) -> Vec<(u64, u64)> {
+        let filled = self.buckets.iter().enumerate();
+        filled
+            .filter(|(_, count)| **count > 0)
+            .map(|(bucket, &count)| (upper(bucket).min(self.max), count))
+            .collect()
+    }
+
     pub(super) fn latency(&self) -> Latency {
         Latency {
             count: self.count,
@@ -129,6 +138,13 @@ mod tests {
             prop_assert_eq!(latency.max_us, values[values.len() - 1]);
             let exact = values[values.len().div_ceil(2) - 1];
             prop_assert!(latency.median_us >= exact && latency.median_us <= exact + exact / SUB);
+            let mut below = 0;
+            for (upper, count) in histogram.counts() {
+                below += count;
+                let exact = values.iter().filter(|&&value| value <= upper).count();
+                prop_assert_eq!(below, u64::try_from(exact).unwrap());
+            }
+            prop_assert_eq!(below, latency.count);
         }
     }
 }

@@ -125,6 +125,7 @@ struct Shared {
     /// Readable once all threads have ended.
     ended: EventFd,
     stats: Vec<Mutex<Stats>>,
+    distribution: bool,
     /// The raw device's counters in sysfs and its flushes at the start.
     block_stat: Option<(PathBuf, u64)>,
     notify: Box<dyn Fn(Event) + Send + Sync>,
@@ -210,6 +211,7 @@ impl Load {
             ended: EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
                 .map_err(|errno| LoadError::io("make", Path::new("eventfd"))(errno.into()))?,
             stats: targets.iter().map(|_| Mutex::default()).collect(),
+            distribution: spec.distribution,
             block_stat,
             notify,
         });
@@ -288,9 +290,14 @@ impl Shared {
             let one = stats.report(thread);
             report.fsyncs += one.fsyncs;
             report.errors += one.errors.iter().map(|error| error.count).sum::<u64>();
-            report.threads.push(one);
+            if !self.distribution {
+                report.threads.push(one);
+            }
         }
         report.latency = all.latency();
+        if self.distribution {
+            report.distribution = all.counts();
+        }
         report.block_flushes = self
             .block_stat
             .as_ref()

@@ -110,6 +110,9 @@ pub struct LoadSpec {
     /// Where each synced block is acked; without it the load only counts.
     #[serde(default)]
     pub ack: Option<AckPlace>,
+    /// The report has the distribution of all latencies in place of the threads.
+    #[serde(default)]
+    pub distribution: bool,
 }
 
 impl LoadSpec {
@@ -130,6 +133,7 @@ impl LoadSpec {
             on_error: OnError::default(),
             seed,
             ack: None,
+            distribution: false,
         }
     }
 }
@@ -201,4 +205,8 @@ pub struct LoadReport {
     pub block_flushes: Option<u64>,
     /// Each thread.
     pub threads: Vec<ThreadReport>,
+    /// How many syncs took at most so many microseconds and more than the entry before says; to
+    /// within 2 %. Only if the load was asked for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distribution: Vec<(u64, u64)>,
 }

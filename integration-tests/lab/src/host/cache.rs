@@ -183,7 +183,8 @@ impl Key {
         }
     }
 
-    fn short(&self) -> String {
+    /// The hash as names have it.
+    pub fn short(&self) -> String {
         let digest = self.hash.clone().finalize();
         let mut hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         hex.truncate(KEY_LEN);

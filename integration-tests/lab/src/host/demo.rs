@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::host::lab;
 use crate::host::progress::Progress;
-use crate::host::setup::{self, Assets};
-use crate::host::trials::{Pool, Request, Target, Verdict, check_driver};
+use crate::host::setup::{self, Assets, Build};
+use crate::host::trials::{Pool, Request, Target, Verdict};
 use crate::scenarios;
 
 /// The scenario that does the work.
@@ -62,9 +62,8 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     let extras = options.target.extras()?;
     let scenario = scenarios::find(SCENARIO).context("there is no scenario for the demo")?;
     let progress = Progress::new();
-    let assets = setup::run(&progress, false)?;
     let trial = options.target.trial(scenario, options.seed);
-    check_driver(&trial, &assets)?;
+    let assets = setup::run(&progress, false, Build::of([trial.driver]))?;
     let (verdict, answer) = mpsc::channel();
     let request = Request {
         trial,

@@ -14,7 +14,7 @@ use clap::Args;
 use crate::host::lab::{Lab, last_words};
 use crate::host::machine::Next;
 use crate::host::progress::Progress;
-use crate::host::setup;
+use crate::host::setup::{self, Build};
 use crate::host::share::Extra;
 use crate::job::{Record, Work};
 
@@ -65,7 +65,7 @@ pub fn main(options: Options) -> Result<ExitCode> {
         }
     }
     let progress = Progress::new();
-    let assets = setup::run(&progress, false)?;
+    let assets = setup::run(&progress, false, Build::NoDriver)?;
     let (extras, command) = placed(&options.files, options.command);
     progress.step("starting the lab");
     let deadline = Instant::now() + Duration::from_secs(options.limit);

@@ -47,6 +47,7 @@ const GUEST_PROGRAMS: &[&str] = &[
     "usr/sbin/wipefs",
     "usr/sbin/xfs_repair",
     "usr/bin/mount",
+    "usr/bin/sqlite3",
     "usr/bin/umount",
 ];
 

@@ -127,6 +127,11 @@ impl Machine {
         })
     }
 
+    /// QEMU's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next record, waiting until `deadline` at most.
     pub fn next(&self, deadline: Instant) -> Result<Next> {
         let Some(records) = &self.records else {

@@ -9,8 +9,11 @@ use clap::{Parser, Subcommand};
 
 mod accel;
 mod apt;
+mod bench;
+mod build_root;
 mod cache;
 mod demo;
+mod driver;
 mod elf;
 mod exec;
 mod initramfs;
@@ -44,6 +47,8 @@ enum Command {
     Exec(exec::Options),
     /// The whole way once: mkfs, mount, fsync load, live snapshot, kill, restore, verify
     Demo(demo::Options),
+    /// Measure, and write docs/results
+    Bench(bench::Options),
     /// Run tests: on this machine, and scenarios in labs
     Test(trials::Options),
 }
@@ -69,6 +74,7 @@ fn run(options: Options) -> Result<ExitCode> {
         Command::Setup => setup::main(),
         Command::Exec(options) => exec::main(options),
         Command::Demo(options) => demo::main(&options),
+        Command::Bench(options) => bench::main(&options),
         Command::Test(options) => trials::main(&options),
     }
 }

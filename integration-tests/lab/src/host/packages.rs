@@ -35,7 +35,20 @@ const NEEDED_BY_USERS: &[(&str, &str)] = &[("newuidmap", "uidmap")];
 
 /// Installs what is missing when this is root, else fails with the line that would.
 pub fn ensure(progress: &Progress) -> Result<()> {
-    let missing = missing(Uid::effective().is_root(), is_there);
+    install(progress, &missing(Uid::effective().is_root(), is_there))
+}
+
+/// The same with what only some tests need.
+pub fn ensure_also(progress: &Progress, needed: &[(&str, &'static str)]) -> Result<()> {
+    let missing: Vec<_> = needed
+        .iter()
+        .filter(|(program, _)| !is_there(program))
+        .map(|(_, package)| *package)
+        .collect();
+    install(progress, &missing)
+}
+
+fn install(progress: &Progress, missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -58,7 +71,7 @@ pub fn ensure(progress: &Progress) -> Result<()> {
     };
     apt(&["update"])?;
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
-    install.extend(&missing);
+    install.extend(missing);
     apt(&install).with_context(|| format!("cannot install {list}"))
 }
 

@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "kmod",
     "mount",
     "qemu-system-x86",
+    "sqlite3",
     "util-linux",
     "xfsprogs",
 ];
@@ -40,37 +41,47 @@ pub fn tree(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
     let key = Key::new("lab root 1")
         .text(SUITE)
         .text(&PACKAGES.join(" "))
-        .text(&EXCLUDED.join(" "));
+        .text(&excluded());
     cache.keep("root", "tree", "", &key, |dir| {
-        let tar = dir.with_extension("tar");
-        let mut command = Command::new("mmdebstrap");
-        command
-            .args(["--quiet", "--variant=apt", "--architectures=amd64"])
-            .arg(format!("--include={}", PACKAGES.join(",")))
-            .args(
-                EXCLUDED
-                    .iter()
-                    .map(|path| format!("--dpkgopt=path-exclude={path}")),
-            )
-            .args([
-                "--aptopt=APT::Install-Recommends false",
-                "--aptopt=Acquire::Languages none",
-            ])
-            .args([SUITE.as_ref(), tar.as_os_str()])
-            .arg(apt.sources(&[SUITE])?)
-            .env("LC_ALL", "C");
-        tool::run(&mut command)?;
-        fs::create_dir_all(dir)?;
-        // Device nodes come from devtmpfs, and only root could make them here.
-        tool::run(
-            Command::new("tar")
-                .args(["--extract", "--exclude=./dev/*", "--file"])
-                .arg(&tar)
-                .arg("--directory")
-                .arg(dir),
-        )?;
-        remove(&tar)
+        debian(dir, PACKAGES, &apt.sources(&[SUITE])?)
     })
+}
+
+/// What the trees of [`debian`] leave out.
+pub fn excluded() -> String {
+    EXCLUDED.join(" ")
+}
+
+/// Unpacks a minimal Debian with `packages` from `sources` as the tree `dir`.
+pub fn debian(dir: &Path, packages: &[&str], sources: &str) -> Result<()> {
+    let tar = dir.with_extension("tar");
+    let mut command = Command::new("mmdebstrap");
+    command
+        .args(["--quiet", "--variant=apt", "--architectures=amd64"])
+        .arg(format!("--include={}", packages.join(",")))
+        .args(
+            EXCLUDED
+                .iter()
+                .map(|path| format!("--dpkgopt=path-exclude={path}")),
+        )
+        .args([
+            "--aptopt=APT::Install-Recommends false",
+            "--aptopt=Acquire::Languages none",
+        ])
+        .args([SUITE.as_ref(), tar.as_os_str()])
+        .args(sources.lines())
+        .env("LC_ALL", "C");
+    tool::run(&mut command)?;
+    fs::create_dir_all(dir)?;
+    // Device nodes come from devtmpfs or the host, and only root could make them here.
+    tool::run(
+        Command::new("tar")
+            .args(["--extract", "--exclude=./dev/*", "--file"])
+            .arg(&tar)
+            .arg("--directory")
+            .arg(dir),
+    )?;
+    remove(&tar)
 }
 
 /// The disk image: the tree plus the lab kernel's modules.

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::host::apt::Apt;
+use crate::host::build_root::BuildRoot;
 use crate::host::cache::{Cache, Key};
+use crate::host::driver::{self, Flavour};
 use crate::host::initramfs;
 use crate::host::kernel::{Kernel, SERIES, Source};
 use crate::host::lab;
@@ -17,6 +19,7 @@ use crate::host::packages;
 use crate::host::programs::{self, Programs};
 use crate::host::progress::Progress;
 use crate::host::rootfs;
+use crate::job::Driver;
 
 /// All that a lab is started from.
 #[derive(Debug)]
@@ -46,14 +49,32 @@ pub struct Guest {
     pub kernel: PathBuf,
     /// The initramfs with the agent.
     pub initramfs: PathBuf,
-    /// True if our driver was built for this kernel.
-    pub has_rust_driver: bool,
+}
+
+/// Whether the guests' Rust driver is built; what lies in its place is taken along anyway.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Build {
+    /// It is built if its sources are newer.
+    Driver,
+    /// Nobody needs it now.
+    NoDriver,
+}
+
+impl Build {
+    /// What guests with these drivers need.
+    pub fn of(drivers: impl IntoIterator<Item = Driver>) -> Self {
+        if drivers.into_iter().any(|driver| driver == Driver::Rust) {
+            Self::Driver
+        } else {
+            Self::NoDriver
+        }
+    }
 }
 
 /// `lab setup`: prepares and says what there is.
 pub fn main() -> Result<ExitCode> {
     let progress = Progress::new();
-    let assets = run(&progress, true)?;
+    let assets = run(&progress, true, Build::Driver)?;
     let accel = lab::accel(&assets)?;
     progress.finish();
     println!("lab kernel  {}", assets.lab_kernel.release);
@@ -69,7 +90,7 @@ pub fn main() -> Result<ExitCode> {
 
 /// Makes what is missing; the second call is quick. With `renew` the archive is asked for newer
 /// kernels.
-pub fn run(progress: &Progress, renew: bool) -> Result<Assets> {
+pub fn run(progress: &Progress, renew: bool, build: Build) -> Result<Assets> {
     packages::ensure(progress)?;
     let cache = Cache::open()?;
     let apt = Apt::open(&cache)?;
@@ -88,6 +109,10 @@ pub fn run(progress: &Progress, renew: bool) -> Result<Assets> {
         .context("no kernel series is known")?
         .clone();
     let root = rootfs::image(&cache, &tree, &lab_kernel)?;
+    if build == Build::Driver {
+        let kernels: Vec<_> = kernels.iter().map(|(_, kernel)| kernel).collect();
+        build_driver(progress, &cache, &apt, &kernels)?;
+    }
 
     progress.step("looking for the initramfs images");
     let lab_base = initramfs::lab_base(&cache, &lab_kernel)?;
@@ -105,7 +130,6 @@ pub fn run(progress: &Progress, renew: bool) -> Result<Assets> {
                 &programs.agent,
                 &driver,
             )?,
-            has_rust_driver: !driver.is_empty(),
             release: kernel.release,
             kernel: kernel.image,
         });
@@ -138,14 +162,19 @@ fn complete(
     })
 }
 
-/// Where the modules of our driver for one kernel are looked for.
-pub fn rust_driver_dir(release: &str) -> Result<PathBuf> {
-    Ok(programs::workspace()?.join("target/driver").join(release))
+fn build_driver(progress: &Progress, cache: &Cache, apt: &Apt, kernels: &[&Kernel]) -> Result<()> {
+    progress.step("looking for the root the guest driver is built in");
+    let releases: Vec<_> = kernels
+        .iter()
+        .map(|kernel| kernel.release.as_str())
+        .collect();
+    let root = BuildRoot::open(cache, apt, &releases)?;
+    driver::build(progress, cache, &root, kernels)
 }
 
 /// They load in the order of their names.
 fn rust_driver(release: &str) -> Result<Vec<PathBuf>> {
-    let Ok(entries) = fs::read_dir(rust_driver_dir(release)?) else {
+    let Ok(entries) = fs::read_dir(driver::dir(Flavour::Normal, release)?) else {
         return Ok(Vec::new());
     };
     let mut modules = Vec::new();

@@ -19,7 +19,7 @@ use crate::inside::disk::{Backing, HostFs, Scratch, reserve};
 use crate::inside::guest::Guest;
 use crate::inside::machine::{Boot, Capability, Maker, Pmem, Qemu, Rest, missing};
 use crate::inside::trial::Said;
-use crate::job::{SHARE, Trial, VmmKind};
+use crate::job::{SHARE, Trial, VmmChoice, VmmKind};
 
 /// Size of the ack device. Room for some 1,900 acked blocks.
 const ACK_BYTES: u64 = 2 << 20;
@@ -49,14 +49,18 @@ pub struct Context {
     scratch: Scratch,
 }
 
+/// What starts a VMM.
+pub fn maker(vmm: &VmmChoice) -> Rc<dyn Maker> {
+    match vmm.kind {
+        VmmKind::Vmm | VmmKind::CloudHypervisor => Rc::new(Rest::new(&vmm.path)),
+        VmmKind::Qemu => Rc::new(Qemu::new(&vmm.path)),
+    }
+}
+
 impl Context {
     /// A fresh context.
     pub fn new(trial: Trial, emulated: bool) -> Result<Self> {
-        let path = &trial.vmm.path;
-        let maker: Rc<dyn Maker> = match trial.vmm.kind {
-            VmmKind::Vmm | VmmKind::CloudHypervisor => Rc::new(Rest::new(path)),
-            VmmKind::Qemu => Rc::new(Qemu::new(path)),
-        };
+        let maker = maker(&trial.vmm);
         Said::VmmVersion(maker.version()?).say();
         let scratch = Scratch::open()?;
         Ok(Self {
@@ -149,6 +153,22 @@ impl Context {
     /// The same with a change to what is booted.
     pub fn boot_shaped(
         &self,
+        pmem: Vec<Pmem>,
+        driver: &str,
+        shape: impl FnOnce(&mut Boot),
+    ) -> Result<Guest> {
+        self.boot_by(&self.maker, pmem, driver, shape)
+    }
+
+    /// The VMM under test.
+    pub fn maker(&self) -> &Rc<dyn Maker> {
+        &self.maker
+    }
+
+    /// The same in another VMM than the one under test.
+    pub fn boot_by(
+        &self,
+        maker: &Rc<dyn Maker>,
         mut pmem: Vec<Pmem>,
         driver: &str,
         shape: impl FnOnce(&mut Boot),
@@ -158,9 +178,15 @@ impl Context {
         if let (Some(fault), Some(device)) = (self.trial.options.get("fault"), pmem.first_mut()) {
             device.fault = Some(fault.clone());
         }
+        let mut boot = self.boot_of(driver, pmem);
+        shape(&mut boot);
+        Guest::boot(Rc::clone(maker), Rc::clone(&self.processes), &boot)
+    }
+
+    fn boot_of(&self, driver: &str, pmem: Vec<Pmem>) -> Boot {
         let images = Path::new(SHARE).join("images");
         let kernel = &self.trial.kernel;
-        let mut boot = Boot {
+        Boot {
             cmdline: format!(
                 "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off \
                  agent.driver={driver}"
@@ -169,9 +195,8 @@ impl Context {
             initramfs: images.join(format!("initramfs-{kernel}.cpio")),
             kernel: images.join(format!("bzImage-{kernel}")),
             memory_mib: GUEST_MIB,
+            name: "",
             pmem,
-        };
-        shape(&mut boot);
-        Guest::boot(Rc::clone(&self.maker), Rc::clone(&self.processes), &boot)
+        }
     }
 }

@@ -16,7 +16,7 @@ use guest_agent::wire::{
     Device, Event, Filesystem, LoadReport, LoadSpec, Outcome, Step, ToolResult,
 };
 
-use crate::inside::machine::{Boot, Counters, Machine, Maker, Restore, counted};
+use crate::inside::machine::{Boot, Counters, Machine, Maker, Restore, counted, refusal};
 use crate::inside::trial::LOGS;
 use crate::inside::wait;
 
@@ -249,6 +249,35 @@ impl Guest {
         let took = begun.elapsed();
         self.client.reconnect(connect(self.machine.as_ref())?);
         Ok(took)
+    }
+
+    /// Sends the guest to a new process; returns how long that took.
+    pub fn migrate(&mut self) -> Result<Duration> {
+        let receiving = self.maker.receive(next(&self.processes))?;
+        let begun = Instant::now();
+        self.machine.send(receiving.socket())?;
+        let machine = receiving.finish()?;
+        let code = self.machine.wait(SHORT)?;
+        if code != 0 {
+            bail!("the VMM ended with code {code} after it had sent its guest");
+        }
+        self.machine = machine;
+        let took = begun.elapsed();
+        self.client.reconnect(connect(self.machine.as_ref())?);
+        Ok(took)
+    }
+
+    /// Sends the guest to a new process, which must fail; returns what that
+    /// process says.
+    pub fn migrate_in_vain(&mut self) -> Result<String> {
+        let receiving = self.maker.receive(next(&self.processes))?;
+        self.machine.send(receiving.socket())?;
+        refusal(receiving.finish().map(drop), "the migration", "")
+    }
+
+    /// Gives the guest to another kind of VMM with its next restore.
+    pub fn hand_over(&mut self, to: Rc<dyn Maker>) {
+        self.maker = to;
     }
 
     /// Starts a second process on the same snapshot and drops it again.

@@ -11,7 +11,7 @@ use std::env;
 use std::process::{ExitCode, id};
 
 pub mod acks;
-mod cleanup;
+pub mod cleanup;
 pub mod command;
 pub mod context;
 pub mod disk;

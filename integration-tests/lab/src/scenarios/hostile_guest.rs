@@ -21,9 +21,19 @@ pub fn run(context: &mut Context) -> Result<()> {
     let backing = context.backing("data", HostFs::Ext4, DATA_BYTES)?;
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
     let mut guest = context.boot_with(vec![Pmem::new("data", &data)], "none")?;
-    context.measure("cases", Case::ALL.len());
+    // `--set case=NAME`: that one alone.
+    let only = context.trial.options.get("case");
+    let cases = Case::ALL.iter().map(|case| case.name());
+    let cases: Vec<_> = cases
+        .filter(|case| only.is_none_or(|only| only == case))
+        .collect();
+    ensure!(
+        !cases.is_empty(),
+        "--set case={only:?}: there is no such case"
+    );
+    context.measure("cases", cases.len());
     let mut longest = Duration::ZERO;
-    for case in Case::ALL.iter().map(|case| case.name()) {
+    for case in cases {
         context.step(case);
         let report = one(&mut guest, case).with_context(|| format!("bad ring `{case}`"))?;
         context.measure(&format!("{case}_us"), report.time_us);

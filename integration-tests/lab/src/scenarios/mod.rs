@@ -12,18 +12,23 @@ use anyhow::Result;
 use crate::inside::context::Context;
 use crate::job::{Driver, VmmKind};
 
+mod bench;
 mod demo;
 mod discard_writes;
+mod discard_writes_snapshot;
 mod driver_coalesces;
 mod driver_faults;
 mod error_latch;
 mod hostile_guest;
+mod hotplug;
 mod memory_pressure;
+mod migration;
 mod pause_slow_disk;
 mod sanity;
 mod sleep;
 mod snapshot_under_load;
 mod stale_file;
+mod stock_snapshot;
 mod support;
 mod suspend_snapshots;
 mod suspends;
@@ -85,8 +90,16 @@ const RUST: Usual = Usual {
     ..USUAL
 };
 
+pub use bench::pair::{PATCHED as BENCH_PATCHED, STOCK as BENCH_STOCK};
+
+/// `./scripts/bench` runs them and makes tables and plots of their rows.
+const BENCH: &[&str] = &["bench"];
+
 /// Those of the default run.
 const LAB: &[&str] = &["lab"];
+
+/// What only cloud-hypervisor can do: not in the default run, which has none.
+const CLOUD_HYPERVISOR: &[&str] = &["cloud-hypervisor"];
 
 /// Suspend and resume; part of the default run.
 const SUSPENDS: &[&str] = &["lab", "suspends"];
@@ -117,7 +130,7 @@ pub const ALL: &[Scenario] = &[
         run: sanity::ext4_dax,
         settings: &[],
         summary: "the same with dax=always and stores through a mapping",
-        usual: USUAL,
+        usual: RUST,
     },
     Scenario {
         control: "as sanity-ext4",
@@ -128,7 +141,11 @@ pub const ALL: &[Scenario] = &[
         run: sanity::xfs,
         settings: &[],
         summary: "the same with XFS",
-        usual: USUAL,
+        usual: Usual {
+            driver: Driver::Rust,
+            kernel: "6.12",
+            vmm: VmmKind::Qemu,
+        },
     },
     Scenario {
         control: "an engine that answers before the sync (the disk lacks an acked block), one \
@@ -152,7 +169,10 @@ pub const ALL: &[Scenario] = &[
         run: snapshot_under_load::ext4,
         settings: &[],
         summary: "the same on a mounted ext4, with fsck at the end",
-        usual: USUAL,
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
     },
     Scenario {
         control: "a restore that does not compare the file's times or does not lock it",
@@ -208,7 +228,10 @@ pub const ALL: &[Scenario] = &[
         run: error_latch::ext4_no_journal,
         settings: &[],
         summary: "the same on ext4 without a journal",
-        usual: USUAL,
+        usual: Usual {
+            kernel: "6.12",
+            ..USUAL
+        },
     },
     Scenario {
         control: "as error-latch-ext4",
@@ -219,7 +242,7 @@ pub const ALL: &[Scenario] = &[
         run: error_latch::xfs,
         settings: &[],
         summary: "the same on XFS",
-        usual: USUAL,
+        usual: RUST,
     },
     Scenario {
         control: "both files on the slow disk, or one thread that syncs for both devices",
@@ -244,6 +267,17 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
+        control: "a snapshot that does not look at the pages, or that refuses all such devices",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "discard-writes-snapshot",
+        run: discard_writes_snapshot::run,
+        settings: &[],
+        summary: "a guest that only reads a private mapping is snapshotted, one that wrote is not",
+        usual: USUAL,
+    },
+    Scenario {
         control: "a device thread that ends on a bad ring: the next flush or pause hangs",
         expect: Expect::Pass,
         groups: LAB,
@@ -252,6 +286,51 @@ pub const ALL: &[Scenario] = &[
         run: hostile_guest::run,
         settings: &[],
         summary: "every bad ring leaves a VMM that answers, pauses and resets",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a device that forgets a flush or waits for one when it is removed, or keeps its \
+                  lock",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(8),
+        name: "hotplug-under-load",
+        run: hotplug::run,
+        settings: &[],
+        summary: "a device is added, loaded, removed under its load, and added again",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as snapshot-under-load",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(10),
+        name: "live-migration",
+        run: migration::under_load,
+        settings: &[],
+        summary: "a guest is sent to a new process under raw fsync load",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "locks that are not taken back: the second VM starts",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(6),
+        name: "migration-refused",
+        run: migration::refused,
+        settings: &[],
+        summary: "a latched device stops a migration; the guest goes on and keeps its file",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a state that needs a field which the unpatched VMM does not write",
+        expect: Expect::Pass,
+        groups: CLOUD_HYPERVISOR,
+        limit: minutes(6),
+        name: "stock-snapshot",
+        run: stock_snapshot::run,
+        settings: &[],
+        summary: "a snapshot of the unpatched VMM (--set stock=PATH) is restored under load",
         usual: USUAL,
     },
     Scenario {
@@ -465,6 +544,61 @@ pub const ALL: &[Scenario] = &[
         run: demo::run,
         settings: &[],
         summary: "mkfs, mount, fsync load, live snapshot, kill, restore, verify, umount, fsck",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(120),
+        name: "bench-flush",
+        run: bench::flush::run,
+        settings: &[],
+        summary: "fsync/s and latency over threads and flush cost",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-filesystems",
+        run: bench::filesystems::run,
+        settings: &[],
+        summary: "files on ext4 and XFS, and SQLite's transactions",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(20),
+        name: "bench-pause",
+        run: bench::pause::run,
+        settings: &[],
+        summary: "from the request to pause until the guest is paused",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-snapshot",
+        run: bench::snapshot::run,
+        settings: &[],
+        summary: "snapshot, restore and boot times",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-sync-calls",
+        run: bench::sync_calls::run,
+        settings: &[],
+        summary: "what each sync call costs on ext4, XFS and btrfs",
         usual: USUAL,
     },
 ];

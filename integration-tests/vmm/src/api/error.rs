@@ -77,12 +77,6 @@ pub enum VmError {
     /// A snapshot needs a paused machine.
     #[error("VM is not paused; a snapshot needs vm.pause first")]
     NotPaused,
-    /// A device's pages are in no snapshot.
-    #[error(
-        "pmem device {0} has discard_writes=on: what the guest wrote to it is in no snapshot; \
-         allow_unsynced_pmem takes the snapshot without it"
-    )]
-    DiscardWrites(String),
     /// The guest ended, or the machine was shut down, before it was done.
     #[error("the VM ended before that was done")]
     Ended,

@@ -18,9 +18,17 @@ pub struct Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Lie { fault: EngineFault, once: bool },
+    Lie {
+        fault: EngineFault,
+        once: bool,
+    },
     Accident(Accident),
+    /// There is no engine between the queue and the file.
+    Serial,
 }
+
+/// [`Kind::Serial`] on the command line.
+const SERIAL: &str = "serial";
 
 /// What happens to a device instead of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +64,14 @@ impl Fault {
     pub fn engine(&self, reset: bool) -> Option<EngineFault> {
         match self.kind {
             Kind::Lie { fault, once } => (!once || !reset).then_some(fault),
-            Kind::Accident(_) => None,
+            Kind::Accident(_) | Kind::Serial => None,
         }
+    }
+
+    /// One flush at a time on the device's own thread, as stock devices do it.
+    #[must_use]
+    pub fn is_serial(&self) -> bool {
+        self.kind == Kind::Serial
     }
 
     /// Whether a reset makes an honest device of it.
@@ -71,12 +85,15 @@ impl Fault {
     pub fn accident(&self) -> Option<Accident> {
         match self.kind {
             Kind::Accident(accident) => Some(accident),
-            Kind::Lie { .. } => None,
+            Kind::Lie { .. } | Kind::Serial => None,
         }
     }
 }
 
 fn kind(text: &str) -> Option<Kind> {
+    if text == SERIAL {
+        return Some(Kind::Serial);
+    }
     let accident = text.split_once([':', '=']).and_then(|(name, number)| {
         let mishap = match name {
             "gone" => Mishap::Gone(0xff),
@@ -146,6 +163,14 @@ mod tests {
             assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), parsed);
         }
         serde_json::from_str::<Fault>("\"loud\"").unwrap_err();
+    }
+
+    #[test]
+    fn a_serial_device_has_no_engine_at_work() {
+        let fault: Fault = "serial".parse().unwrap();
+        assert!(fault.is_serial());
+        assert_eq!(fault.engine(false), None);
+        assert!(!"silent".parse::<Fault>().unwrap().is_serial());
     }
 
     #[test]

@@ -87,16 +87,6 @@ impl Control {
             return Err(VmError::NotPaused);
         }
         let dir = directory(&config.destination_url)?;
-        let discards = self
-            .config
-            .iter()
-            .flat_map(|config| &config.pmem)
-            .find(|pmem| pmem.discard_writes);
-        if let Some(pmem) = discards
-            && !config.allow_unsynced_pmem
-        {
-            return Err(VmError::DiscardWrites(pmem.id.clone()));
-        }
         self.events.event("vm", "snapshotting", &[]);
         vm.machine.begin_sync(config.allow_unsynced_pmem)?;
         Ok(dir)

@@ -571,25 +571,6 @@ fn a_failed_sync_writes_nothing_and_leaves_a_paused_vm() {
 }
 
 #[test]
-fn discarded_writes_are_in_no_snapshot() {
-    let mut config = config();
-    config.pmem[0].discard_writes = true;
-    let vmm = Vmm::start(Fake::new(), Action::Boot(Box::new(config)));
-    create_dir(vmm.dir.path().join("s")).unwrap();
-    assert_eq!(vmm.put("vm.pause"), DONE);
-    let (status, reasons) = vmm.snapshot("s", "");
-    assert_eq!(status, 500);
-    assert!(
-        reasons[2]
-            .as_str()
-            .unwrap()
-            .starts_with("pmem device _pmem0 has discard_writes=on")
-    );
-    assert_eq!(vmm.snapshot("s", r#","allow_unsynced_pmem":true"#), DONE);
-    vmm.end().unwrap();
-}
-
-#[test]
 fn without_a_vm_there_is_nothing_to_do() {
     let vmm = Vmm::start(Fake::new(), Action::Wait);
     assert_eq!(

@@ -9,7 +9,7 @@ use std::ptr;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
-use pmem_flush::{FileLock, LockKind};
+use pmem_flush::{FileLock, LockKind, PrivateMapping};
 
 use crate::config::PmemConfig;
 use crate::layout::PMEM_ALIGN;
@@ -108,6 +108,14 @@ impl Mapping {
     /// Bytes mapped: the device's size.
     pub fn size(&self) -> u64 {
         self.len as u64
+    }
+
+    /// Where the guest's writes are with `discard_writes=on`.
+    pub fn private(&self) -> PrivateMapping {
+        PrivateMapping {
+            address: self.address as usize,
+            len: self.len,
+        }
     }
 
     /// Gives the mapping to the guest at `base`, as memory slot `slot`.

@@ -12,5 +12,7 @@ pub mod mmio;
 pub mod pmem;
 mod pmem_thread;
 mod registers;
+#[cfg(feature = "fault")]
+mod serial;
 
 pub use self::registers::QUEUE_NOTIFY;

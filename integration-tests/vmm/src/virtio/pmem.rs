@@ -3,6 +3,7 @@
 //! A virtio-pmem device (virtio 1.4, 5.19): the flush engine behind a transport, with its
 //! file in the guest's address space.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,10 @@ use super::line::Line;
 use super::mapping::Mapping;
 use super::mmio::Device;
 use super::pmem_thread::PmemThread;
+#[cfg(feature = "fault")]
+use super::serial::Serial;
+#[cfg(feature = "fault")]
+use crate::config::Fault;
 use crate::config::PmemConfig;
 use crate::events::EventSink;
 use crate::vm::VmError;
@@ -54,6 +59,9 @@ pub struct Pmem {
     thread: PmemThread,
     engine: FlushEngine,
     events: Arc<dyn EventSink>,
+    /// Works the queue in the engine's place.
+    #[cfg(feature = "fault")]
+    serial: Option<Arc<Serial>>,
     ram: Arc<GuestMemoryMmap>,
     mapping: Arc<Mapping>,
     #[cfg(feature = "fault")]
@@ -109,7 +117,8 @@ impl Pmem {
     ) -> Result<Self, VmError> {
         let fail = |what: String| file_error(config, what);
         let observer: Arc<dyn Observer> = Arc::new(ToSink(events.clone()));
-        let engine_config = engine_config(config, false);
+        let mut engine_config = engine_config(config, false);
+        engine_config.private = config.discard_writes.then(|| mapping.private());
         #[cfg(feature = "fault")]
         let (due, reform) = (Due::new(config), Reform::new(config, &backend, &observer));
         #[cfg(feature = "fault")]
@@ -126,7 +135,7 @@ impl Pmem {
                     .map_err(|e| fail(format!("its times cannot be read: {e}")))?;
                 match state.engine.stamp {
                     Some(then) => then
-                        .check(&now, allow_stale)
+                        .check(&now, engine_config.sync, allow_stale)
                         .map_err(|e| fail(e.to_string()))?,
                     None if allow_stale => {}
                     None => {
@@ -148,6 +157,8 @@ impl Pmem {
             thread: PmemThread::start(&config.id, kicked)?,
             engine,
             events: events.clone(),
+            #[cfg(feature = "fault")]
+            serial: serial(config, &mapping)?,
             ram: Arc::new(ram.clone()),
             mapping: Arc::new(mapping),
             #[cfg(feature = "fault")]
@@ -160,6 +171,32 @@ impl Pmem {
     /// The engine, for pause, snapshot and counters.
     pub fn engine(&self) -> &FlushEngine {
         &self.engine
+    }
+
+    /// By name.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        #[cfg(feature = "fault")]
+        if let Some(serial) = &self.serial {
+            return serial.counters();
+        }
+        self.engine.counters().named().into_iter().collect()
+    }
+
+    /// The vCPUs are parked, the engines are about to drain.
+    pub fn pause(&self) {
+        #[cfg(feature = "fault")]
+        if let Some(serial) = &self.serial {
+            serial.pause();
+        }
+    }
+
+    /// The vCPUs are about to run.
+    pub fn resume(&self) {
+        #[cfg(feature = "fault")]
+        if let Some(serial) = &self.serial {
+            serial.resume();
+        }
+        self.engine.resume();
     }
 
     /// How long a drain may take.
@@ -214,6 +251,14 @@ impl Device for Pmem {
     fn activate(&mut self, queue: Queue, kick: EventFd, line: Arc<Line>) -> Result<(), VmError> {
         #[cfg(feature = "fault")]
         self.due.activated(&line);
+        #[cfg(feature = "fault")]
+        if let Some(serial) = &self.serial {
+            let queue = serial
+                .activate(self.ram.clone(), queue, kick, line)
+                .map_err(|e| VmError::Host("cannot activate a serial device", e))?;
+            self.thread.attach(Box::new(queue));
+            return Ok(());
+        }
         let queue = self
             .engine
             .activate(Activation {
@@ -224,7 +269,7 @@ impl Device for Pmem {
                 signal: line,
             })
             .map_err(|e| engine_error(self.engine.id(), &e))?;
-        self.thread.attach(queue);
+        self.thread.attach(Box::new(queue));
         Ok(())
     }
 
@@ -273,6 +318,18 @@ fn file_error(config: &PmemConfig, what: String) -> VmError {
         what,
         source: None,
     }
+}
+
+#[cfg(feature = "fault")]
+fn serial(config: &PmemConfig, mapping: &Mapping) -> Result<Option<Arc<Serial>>, VmError> {
+    if !config.fault.as_ref().is_some_and(Fault::is_serial) {
+        return Ok(None);
+    }
+    let file = mapping
+        .file()
+        .try_clone()
+        .map_err(|e| file_error(config, format!("cannot be opened again: {e}")))?;
+    Ok(Some(Serial::new(file)))
 }
 
 /// What the engine is told; `reset` once the driver has reset the device.

@@ -17,8 +17,35 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::line::Line;
 use crate::vm::VmError;
 
-/// An activation's queue.
-pub type ActiveQueue = FlushQueue<Arc<GuestMemoryMmap>, Identity, Arc<Line>>;
+/// An activation's queue, as the thread works it.
+pub trait QueueWork: Send {
+    /// The queue's kick.
+    fn queue_evt(&self) -> &EventFd;
+    /// Readable when the device itself has something to do.
+    fn wake_evt(&self) -> Option<&EventFd>;
+    /// The guest has kicked the queue. Reads the event.
+    fn on_queue_event(&mut self);
+    /// [`Self::wake_evt`] is readable. Reads the event.
+    fn on_wake_event(&mut self);
+}
+
+impl QueueWork for FlushQueue<Arc<GuestMemoryMmap>, Identity, Arc<Line>> {
+    fn queue_evt(&self) -> &EventFd {
+        Self::queue_evt(self)
+    }
+
+    fn wake_evt(&self) -> Option<&EventFd> {
+        Some(Self::wake_evt(self))
+    }
+
+    fn on_queue_event(&mut self) {
+        Self::on_queue_event(self);
+    }
+
+    fn on_wake_event(&mut self) {
+        Self::on_wake_event(self);
+    }
+}
 
 /// Takes a notification of the driver; false if nobody answers it any more.
 pub type Kicked = Box<dyn Fn() -> bool + Send>;
@@ -28,7 +55,7 @@ const TOKEN_KICK: u64 = 1;
 const TOKEN_WAKE: u64 = 2;
 
 enum Order {
-    Attach(Box<ActiveQueue>),
+    Attach(Box<dyn QueueWork>),
     Detach,
     End,
 }
@@ -68,8 +95,8 @@ impl PmemThread {
     }
 
     /// Gives the thread a queue.
-    pub fn attach(&self, queue: ActiveQueue) {
-        self.order(Order::Attach(Box::new(queue)));
+    pub fn attach(&self, queue: Box<dyn QueueWork>) {
+        self.order(Order::Attach(queue));
     }
 
     /// Takes the queue away.
@@ -96,7 +123,7 @@ impl Drop for PmemThread {
 }
 
 fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>, kicked: &Kicked) {
-    let mut queue: Option<Box<ActiveQueue>> = None;
+    let mut queue: Option<Box<dyn QueueWork>> = None;
     loop {
         let mut events = [EpollEvent::default(); 3];
         let count = match epoll.wait(-1, &mut events) {
@@ -108,12 +135,12 @@ fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>, kicke
             }
         };
         for event in &events[..count] {
-            match (event.data(), queue.as_deref_mut()) {
+            match (event.data(), queue.as_mut()) {
                 (TOKEN_KICK, Some(worked)) => {
                     if kicked() {
                         worked.on_queue_event();
                     } else if let Some(old) = queue.take() {
-                        unwatch(epoll, &old);
+                        unwatch(epoll, old.as_ref());
                     }
                 }
                 (TOKEN_WAKE, Some(queue)) => queue.on_wake_event(),
@@ -121,11 +148,11 @@ fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>, kicke
                     bell.read().ok();
                     for order in inbox.try_iter() {
                         if let Some(old) = queue.take() {
-                            unwatch(epoll, &old);
+                            unwatch(epoll, old.as_ref());
                         }
                         match order {
                             Order::Attach(mut new) => {
-                                if let Err(e) = watch(epoll, &new) {
+                                if let Err(e) = watch(epoll, new.as_ref()) {
                                     log::error!("pmem device {id}: cannot watch its queue: {e}");
                                 }
                                 // The queue before it may have read this one's kick and
@@ -146,11 +173,8 @@ fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>, kicke
     }
 }
 
-fn watch(epoll: &Epoll, queue: &ActiveQueue) -> io::Result<()> {
-    for (event, token) in [
-        (queue.queue_evt(), TOKEN_KICK),
-        (queue.wake_evt(), TOKEN_WAKE),
-    ] {
+fn watch(epoll: &Epoll, queue: &dyn QueueWork) -> io::Result<()> {
+    for (event, token) in events(queue) {
         epoll.ctl(
             ControlOperation::Add,
             event.as_raw_fd(),
@@ -160,8 +184,8 @@ fn watch(epoll: &Epoll, queue: &ActiveQueue) -> io::Result<()> {
     Ok(())
 }
 
-fn unwatch(epoll: &Epoll, queue: &ActiveQueue) {
-    for event in [queue.queue_evt(), queue.wake_evt()] {
+fn unwatch(epoll: &Epoll, queue: &dyn QueueWork) {
+    for (event, _) in events(queue) {
         epoll
             .ctl(
                 ControlOperation::Delete,
@@ -170,4 +194,9 @@ fn unwatch(epoll: &Epoll, queue: &ActiveQueue) {
             )
             .ok();
     }
+}
+
+fn events(queue: &dyn QueueWork) -> impl Iterator<Item = (&EventFd, u64)> {
+    let wake = queue.wake_evt().map(|event| (event, TOKEN_WAKE));
+    [(queue.queue_evt(), TOKEN_KICK)].into_iter().chain(wake)
 }

@@ -143,8 +143,8 @@ impl Vm {
 
     /// Lets devices and vCPUs run.
     fn run(&mut self) {
-        for (engine, _) in self.engines() {
-            engine.resume();
+        for window in self.bus.windows() {
+            window.lock().device().resume();
         }
         self.bus.interrupt_again();
         self.vcpus.run();
@@ -154,6 +154,9 @@ impl Vm {
     fn poll_parking(&mut self, since: Instant) -> Option<Result<(), VmError>> {
         let running = self.vcpus.running();
         if running.is_empty() {
+            for window in self.bus.windows() {
+                window.lock().device().pause();
+            }
             let waiting = self
                 .engines()
                 .into_iter()
@@ -348,12 +351,13 @@ impl Machine for Vm {
     }
 
     fn counters(&self) -> BTreeMap<String, BTreeMap<&'static str, u64>> {
-        self.progress
-            .engines
+        self.bus
+            .windows()
             .iter()
-            .map(|engine| {
-                let counters = engine.counters().named().into_iter().collect();
-                (engine.id().to_owned(), counters)
+            .map(|window| {
+                let mmio = window.lock();
+                let device = mmio.device();
+                (device.engine().id().to_owned(), device.counters())
             })
             .collect()
     }

@@ -56,6 +56,22 @@ const STORE: &[u8] = &[
     0xeb, 0xfe, // jmp $
 ];
 
+/// The same, but prints a character when the byte is written, and stays.
+const STORE_AND_STAY: &[u8] = &[
+    0x48, 0xb8, 0x83, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, // mov rax, 0x1_0000_0083
+    0x48, 0x89, 0x04, 0x25, 0x00, 0xe0, 0x00, 0x00, // mov [0xe000], rax
+    0x0f, 0x20, 0xd8, // mov rax, cr3
+    0x0f, 0x22, 0xd8, // mov cr3, rax
+    0xbb, 0x00, 0x00, 0x00, 0xc0, // mov ebx, 0xc0000000
+    0x80, 0x3b, 0x00, // wait: cmp byte [rbx], 0
+    0x74, 0xfb, // jz wait
+    0xc6, 0x83, 0x00, 0x00, 0x10, 0x00, 0x5a, // mov byte [rbx + 0x100000], 0x5a
+    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xb0, 0x21, // mov al, '!'
+    0xee, // out dx, al
+    0xeb, 0xfe, // jmp $
+];
+
 /// A guest.
 #[derive(Clone, Copy)]
 pub enum Guest {
@@ -68,6 +84,8 @@ pub enum Guest {
     /// Writes 0x5a at 1 MiB of its pmem device, once the first byte there is not zero, and
     /// powers off.
     Store,
+    /// The same, but prints a character then and stays.
+    StoreAndStay,
 }
 
 impl Guest {
@@ -80,6 +98,7 @@ impl Guest {
             Guest::Reset => RESET,
             Guest::PowerOff => POWER_OFF,
             Guest::Store => STORE,
+            Guest::StoreAndStay => STORE_AND_STAY,
         };
         let mut image = vec![0; SETUP + ENTRY];
         let mut field =

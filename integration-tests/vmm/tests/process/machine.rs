@@ -3,7 +3,7 @@
 //! What the guest sees: its pmem file's bytes, several vCPUs, and the end when a page of
 //! the file cannot be had.
 
-use std::fs::{File, OpenOptions, create_dir};
+use std::fs::{File, OpenOptions, create_dir, remove_dir_all};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -44,18 +44,38 @@ fn discarded_writes_are_not_in_the_file_and_not_lost_by_a_snapshot_in_silence() 
     let place = Place::new();
     let file = place.file("pmem", 4 * MIB);
     let pmem = format!("file={file},id=scratch,discard_writes=on");
+    let url = place.url("snapshot");
+    create_dir(place.path("snapshot")).unwrap();
+    let body = format!(r#"{{"destination_url":"{url}"}}"#);
+
+    // A guest that only reads loses nothing.
     let vmm = start(&place, Guest::Count, &["--pmem", &pmem]);
     vmm.put("vm.pause", "");
+    vmm.put("vm.snapshot", &body);
+    drop(vmm);
+    remove_dir_all(place.path("snapshot")).unwrap();
     create_dir(place.path("snapshot")).unwrap();
-    let url = place.url("snapshot");
-    let body = format!(r#"{{"destination_url":"{url}"}}"#);
+
+    let serial = place.path("serial");
+    let mode = format!("file={}", serial.display());
+    let args = ["--pmem", &pmem, "--serial", &mode];
+    let vmm = start(&place, Guest::StoreAndStay, &args);
+    go(&file);
+    wait_for("the guest writes", || {
+        serial.exists() && !bytes(&serial).is_empty()
+    });
+    vmm.put("vm.pause", "");
     let (status, said) = vmm.ask("PUT", "vm.snapshot", &body);
-    assert_eq!(status, 500);
-    assert!(said.contains("scratch has discard_writes=on"), "{said}");
+    assert_eq!(status, 500, "{said}");
+    assert!(
+        said.contains("scratch") && said.contains("discard_writes"),
+        "{said}"
+    );
     let body = format!(r#"{{"destination_url":"{url}","allow_unsynced_pmem":true}}"#);
     vmm.put("vm.snapshot", &body);
     drop(vmm);
 
+    let file = place.file("pmem", 4 * MIB);
     let mut vmm = start(&place, Guest::Store, &["--pmem", &pmem]);
     go(&file);
     assert_eq!(vmm.end().code(), Some(0), "{}", vmm.stderr());

@@ -14,7 +14,7 @@ mod report;
 mod run;
 mod workspace;
 
-pub use options::{Options, Target, check_driver};
+pub use options::{Options, Target};
 pub use pool::{Pool, Request};
-pub use report::Verdict;
+pub use report::{Verdict, commit};
 pub use run::main;

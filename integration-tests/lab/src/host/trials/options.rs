@@ -8,9 +8,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::host::kernel::SERIES;
-use crate::host::setup::{self, Assets};
 use crate::host::share::Extra;
-use crate::job::{Driver, Trial, VmmChoice, VmmKind};
+use crate::job::{Driver, STOCK_VMM, Trial, VmmChoice, VmmKind};
 use crate::scenarios::Scenario;
 
 /// The VMM, driver and kernel that scenarios run with.
@@ -59,6 +58,9 @@ pub struct Options {
 /// Where a binary that the user named is put in the lab.
 const NAMED_VMM: &str = "bin/vmm-under-test";
 
+/// The setting that names a second binary, the unpatched one, for [`crate::job::STOCK_VMM`].
+const STOCK: &str = "stock";
+
 impl Target {
     /// The trial of `scenario` with these.
     pub fn trial(&self, scenario: &Scenario, seed: u64) -> Trial {
@@ -82,20 +84,27 @@ impl Target {
 
     /// Files the lab needs for these. An error if the user named what is not there.
     pub fn extras(&self) -> Result<Vec<Extra>> {
-        let Some(path) = self.named_vmm() else {
-            return Ok(Vec::new());
-        };
-        let from = PathBuf::from(path);
-        if !from.is_file() {
-            bail!(
-                "--vmm {path}: no such file; wanted vmm, qemu or the path of a cloud-hypervisor \
-                 binary"
-            );
+        let mut extras = Vec::new();
+        if let Some(path) = self.named_vmm() {
+            let from = PathBuf::from(path);
+            if !from.is_file() {
+                bail!(
+                    "--vmm {path}: no such file; wanted vmm, qemu or the path of a \
+                     cloud-hypervisor binary"
+                );
+            }
+            let to = NAMED_VMM.to_owned();
+            extras.push(Extra { from, to });
         }
-        Ok(vec![Extra {
-            from,
-            to: NAMED_VMM.to_owned(),
-        }])
+        if let Some((_, path)) = self.settings.iter().rfind(|(name, _)| name == STOCK) {
+            let from = PathBuf::from(path);
+            if !from.is_file() {
+                bail!("--set {STOCK}={path}: no such file; wanted a cloud-hypervisor binary");
+            }
+            let to = STOCK_VMM.to_owned();
+            extras.push(Extra { from, to });
+        }
+        Ok(extras)
     }
 
     fn vmm(&self, usual: VmmKind) -> VmmChoice {
@@ -118,24 +127,6 @@ impl Target {
             .as_deref()
             .filter(|name| !["vmm", "qemu"].contains(name))
     }
-}
-
-/// An error if the guest of `trial` does not have its driver.
-pub fn check_driver(trial: &Trial, assets: &Assets) -> Result<()> {
-    let guest = assets
-        .guests
-        .iter()
-        .find(|guest| guest.series == trial.kernel);
-    if let (Driver::Rust, Some(guest)) = (trial.driver, guest)
-        && !guest.has_rust_driver
-    {
-        bail!(
-            "no module for Linux {} in {}; build it first, or take --driver c",
-            guest.release,
-            setup::rust_driver_dir(&guest.release)?.display()
-        );
-    }
-    Ok(())
 }
 
 fn driver(text: &str) -> Result<Driver, String> {
@@ -211,6 +202,11 @@ mod tests {
             PathBuf::from("/lab/bin/vmm-under-test")
         );
         assert_eq!(named.extras().unwrap()[0].from, PathBuf::from("/bin/sh"));
+        let stock = parse(&["--set", "stock=/bin/sh"]).unwrap().target;
+        assert_eq!(stock.extras().unwrap()[0].to, STOCK_VMM);
+        let gone = parse(&["--set", "stock=/no/such"]).unwrap().target;
+        let error = gone.extras().unwrap_err().to_string();
+        assert!(error.contains("--set stock=/no/such"), "{error}");
         let gone = parse(&["--vmm", "/no/such"]).unwrap().target;
         let error = gone.extras().unwrap_err().to_string();
         assert!(error.contains("--vmm /no/such"), "{error}");

@@ -213,20 +213,27 @@ struct Before {
     duration_ms: u64,
 }
 
+/// What this was built from.
+pub fn commit() -> Result<String> {
+    let text = tool::output(
+        Command::new("git")
+            .args(["describe", "--always", "--dirty", "--abbrev=12"])
+            .current_dir(programs::workspace()?),
+    );
+    // A source archive has no history.
+    Ok(text.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned()))
+}
+
 impl Results {
     /// `target/results`.
     pub fn open() -> Result<Self> {
         let root = programs::workspace()?;
         let dir = root.join("target/results");
         fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-        let commit = tool::output(
-            Command::new("git")
-                .args(["describe", "--always", "--dirty", "--abbrev=12"])
-                .current_dir(&root),
-        );
-        // A source archive has no history.
-        let commit = commit.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
-        Ok(Self { dir, commit })
+        Ok(Self {
+            dir,
+            commit: commit()?,
+        })
     }
 
     /// Writes one test's file.

@@ -13,11 +13,11 @@ use libtest_mimic::{Arguments, Trial};
 
 use crate::host::packages;
 use crate::host::progress::Progress;
-use crate::host::setup;
+use crate::host::setup::{self, Build};
 use crate::host::share::Extra;
 use crate::host::trials::batch;
 use crate::host::trials::catalogue::{self, Kind, Test};
-use crate::host::trials::options::{Options, check_driver};
+use crate::host::trials::options::Options;
 use crate::host::trials::pool::{Pool, Request};
 use crate::host::trials::report::{Environment, Results, Verdict, closing_line};
 use crate::host::trials::workspace::{HostTest, Workspace};
@@ -173,13 +173,18 @@ fn run_scenarios(
     results: &Results,
     progress: &Progress,
 ) {
-    let prepared =
-        setup::run(progress, false).and_then(|assets| Ok((Environment::new(&assets)?, assets)));
+    let scenarios: Vec<_> = scenarios
+        .into_iter()
+        .map(|planned| (options.target.trial(planned.test, planned.seed), planned))
+        .collect();
+    let build = Build::of(scenarios.iter().map(|(trial, _)| trial.driver));
+    let prepared = setup::run(progress, false, build)
+        .and_then(|assets| Ok((Environment::new(&assets)?, assets)));
     let (environment, assets) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             progress.rest();
-            for planned in scenarios {
+            for (_, planned) in scenarios {
                 let reason = format!("the lab cannot be prepared: {error:#}");
                 let verdict = Verdict::failed(reason, Duration::ZERO, None);
                 deliver(&planned.name, verdict, &planned.verdict, results, None);
@@ -192,13 +197,7 @@ fn run_scenarios(
     let labs = batch::labs(processors, &meminfo, scenarios.len());
     let mut requests = Vec::new();
     thread::scope(|scope| {
-        for planned in scenarios {
-            let trial = options.target.trial(planned.test, planned.seed);
-            if let Err(error) = check_driver(&trial, &assets) {
-                let verdict = Verdict::failed(format!("{error:#}"), Duration::ZERO, None);
-                deliver(&planned.name, verdict, &planned.verdict, results, None);
-                continue;
-            }
+        for (trial, planned) in scenarios {
             let (send, receive) = mpsc::channel();
             requests.push(Request {
                 trial,

@@ -14,9 +14,11 @@ use crate::inside::context::Missing;
 
 mod http;
 mod qemu;
+mod receiving;
 mod rest;
 
 pub use qemu::Qemu;
+pub use receiving::Receiving;
 pub use rest::{Rest, counted};
 
 /// A `--pmem` device.
@@ -60,6 +62,8 @@ pub struct Boot {
     pub kernel: PathBuf,
     /// Guest memory in MiB.
     pub memory_mib: u64,
+    /// Names its serial line's socket, where guests run beside each other; else empty.
+    pub name: &'static str,
     /// The pmem devices, in the order the guest numbers them.
     pub pmem: Vec<Pmem>,
 }
@@ -82,6 +86,10 @@ pub enum Capability {
     DrainTimeout,
     /// A private mapping (`discard_writes=on`).
     DiscardWrites,
+    /// Devices that come and go while the guest runs.
+    Hotplug,
+    /// Sending a running guest to another process.
+    Migration,
     /// `fault=` on a pmem device: one of bad character.
     Fault,
     /// Snapshot and restore.
@@ -98,6 +106,8 @@ impl fmt::Display for Capability {
             Self::Counters => "flush counters in vm.counters",
             Self::DrainTimeout => "the pmem option drain_timeout",
             Self::DiscardWrites => "the pmem option discard_writes",
+            Self::Hotplug => "hotplug",
+            Self::Migration => "live migration",
             Self::Fault => "the pmem option fault",
             Self::Snapshot => "snapshot and restore",
             Self::StaleCheck => "a check of the pmem file at restore",
@@ -164,6 +174,8 @@ pub trait Machine {
     fn kill(&mut self) -> Result<()>;
     /// Waits for the process's own end; returns its exit code.
     fn wait(&mut self, within: Duration) -> Result<i32>;
+    /// The process's number.
+    fn process(&self) -> u32;
     /// What the process's threads do, for a log.
     fn threads(&self) -> String;
     /// Fails if the process has ended.
@@ -172,6 +184,28 @@ pub trait Machine {
     fn serial(&self) -> &Path;
     /// The event log, if the VMM writes one.
     fn events(&self) -> Option<&Path>;
+
+    /// Adds a device to the running guest.
+    fn add_pmem(&mut self, _pmem: &Pmem) -> Result<()> {
+        Err(missing(Capability::Hotplug))
+    }
+
+    /// Asks the guest to give a device up.
+    fn remove_device(&mut self, _id: &str) -> Result<()> {
+        Err(missing(Capability::Hotplug))
+    }
+
+    /// Whether there is such a device; a removed one is there until the guest
+    /// has given it up.
+    fn has_device(&mut self, _id: &str) -> Result<bool> {
+        Err(missing(Capability::Hotplug))
+    }
+
+    /// Begins to send the running guest to a process that listens there. When
+    /// it has gone this process ends.
+    fn send(&mut self, _to: &Path) -> Result<()> {
+        Err(missing(Capability::Migration))
+    }
 }
 
 /// Starts machines of one kind, and knows what they can do.
@@ -180,6 +214,10 @@ pub trait Maker {
     fn boot(&self, boot: &Boot, index: usize) -> Result<Box<dyn Machine>>;
     /// Restores a guest, paused, into a new process.
     fn restore(&self, restore: &Restore, index: usize) -> Result<Box<dyn Machine>>;
+    /// Starts a process that waits for a guest to be sent to it.
+    fn receive(&self, _index: usize) -> Result<Receiving> {
+        Err(missing(Capability::Migration))
+    }
     /// Whether the VMM has something. Asked before any guest runs, except for
     /// [`Capability::Counters`], which only a running guest shows.
     fn has(&self, capability: Capability) -> Result<bool>;

@@ -38,7 +38,8 @@ impl Qemu {
 
 impl Maker for Qemu {
     fn boot(&self, boot: &Boot, index: usize) -> Result<Box<dyn Machine>> {
-        let [qmp, serial] = ["qmp", "serial"].map(|name| Path::new(WORK).join(name));
+        let [qmp, serial] =
+            ["qmp", "serial"].map(|name| Path::new(WORK).join(format!("{name}{}", boot.name)));
         for socket in [&qmp, &serial] {
             let _ = fs::remove_file(socket);
         }
@@ -222,6 +223,10 @@ impl Machine for QemuMachine {
 
     fn wait(&mut self, within: Duration) -> Result<i32> {
         Ok(self.process.wait(within)?.code().unwrap_or(-1))
+    }
+
+    fn process(&self) -> u32 {
+        self.process.id()
     }
 
     fn threads(&self) -> String {

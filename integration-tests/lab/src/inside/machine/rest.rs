@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::inside::cleanup::WORK;
 use crate::inside::machine::http::{self, Reply};
 use crate::inside::machine::{
-    Boot, Capability, Counters, Machine, Maker, Pmem, Refused, Restore, missing,
+    Boot, Capability, Counters, Machine, Maker, Pmem, Receiving, Refused, Restore, missing,
 };
 use crate::inside::process::Process;
 use crate::inside::wait;
@@ -77,9 +77,14 @@ impl Rest {
         self.takes(option, &[&start[..], &quiet, &["--pmem", &value]].concat())
     }
 
-    fn start(&self, mut command: Command, index: usize) -> Result<Box<dyn Machine>> {
+    fn start(&self, command: Command, serial: PathBuf, index: usize) -> Result<Box<dyn Machine>> {
+        let mut machine = self.launch(command, serial, index)?;
+        machine.wait_ready()?;
+        Ok(Box::new(machine))
+    }
+
+    fn launch(&self, mut command: Command, serial: PathBuf, index: usize) -> Result<RestMachine> {
         let [api, events] = ["api", "events"].map(|name| path(&format!("{name}-{index}")));
-        let serial = path("serial");
         // A killed VMM leaves its sockets behind, and binding to one fails.
         for socket in [&api, &serial] {
             let _ = fs::remove_file(socket);
@@ -91,14 +96,12 @@ impl Rest {
             .arg("--event-monitor")
             .arg(format!("path={}", events.display()));
         let process = Process::start(command, &format!("vmm-{index}.log"))?;
-        let mut machine = RestMachine {
+        Ok(RestMachine {
             api,
             events,
             process,
             serial,
-        };
-        machine.wait_ready()?;
-        Ok(Box::new(machine))
+        })
     }
 }
 
@@ -144,11 +147,12 @@ impl Maker for Rest {
             .arg("--memory")
             .arg(format!("size={}M", boot.memory_mib));
         command.args(["--console", "off", "--serial"]);
-        command.arg(format!("socket={}", path("serial").display()));
+        let serial = path(&format!("serial{}", boot.name));
+        command.arg(format!("socket={}", serial.display()));
         if !boot.pmem.is_empty() {
             command.arg("--pmem").args(boot.pmem.iter().map(pmem_value));
         }
-        self.start(command, index)
+        self.start(command, serial, index)
     }
 
     fn restore(&self, restore: &Restore, index: usize) -> Result<Box<dyn Machine>> {
@@ -158,11 +162,16 @@ impl Maker for Rest {
         }
         let mut command = self.command();
         command.arg("--restore").arg(value);
-        self.start(command, index)
+        self.start(command, path("serial"), index)
+    }
+
+    fn receive(&self, index: usize) -> Result<Receiving> {
+        Receiving::start(self.launch(self.command(), path("serial"), index)?, index)
     }
 
     fn has(&self, capability: Capability) -> Result<bool> {
         match capability {
+            Capability::Hotplug | Capability::Migration => Ok(!self.is_ours()),
             Capability::Counters | Capability::DiscardWrites | Capability::Snapshot => Ok(true),
             Capability::Fault => Ok(self.is_ours()),
             Capability::DrainTimeout => self.takes_for_pmem("drain_timeout", "2"),
@@ -181,14 +190,28 @@ impl Maker for Rest {
     }
 }
 
-struct RestMachine {
-    api: PathBuf,
+/// A process that speaks cloud-hypervisor's REST interface.
+pub(super) struct RestMachine {
+    pub(super) api: PathBuf,
     events: PathBuf,
     process: Process,
-    serial: PathBuf,
+    pub(super) serial: PathBuf,
 }
 
 impl RestMachine {
+    /// Waits until it answers, with a guest or without.
+    pub(super) fn wait_answer(&mut self) -> Result<()> {
+        wait::until("the VMM answers", START, || {
+            if let Some(status) = self.process.ended()? {
+                bail!(
+                    "the VMM has ended ({status}): {}",
+                    self.process.output().trim()
+                );
+            }
+            Ok(self.call("GET", "vmm.ping", None).ok().map(drop))
+        })
+    }
+
     fn wait_ready(&mut self) -> Result<()> {
         wait::until("the VMM has its guest", START, || {
             if let Some(status) = self.process.ended()? {
@@ -209,17 +232,7 @@ impl RestMachine {
     }
 
     fn call(&mut self, method: &str, name: &str, body: Option<&Value>) -> Result<Reply> {
-        let path = format!("/api/v1/{name}");
-        let body = body.map(Value::to_string);
-        let reply = http::call(&self.api, method, &path, body.as_deref(), CALL)?;
-        if (200..300).contains(&reply.status) {
-            return Ok(reply);
-        }
-        let text = format!("{} {}", reply.status, reply.body);
-        Err(anyhow!(Refused {
-            call: name.to_owned(),
-            text
-        }))
+        call(&self.api, method, name, body)
     }
 
     fn get(&mut self, name: &str) -> Result<Value> {
@@ -289,6 +302,10 @@ impl Machine for RestMachine {
         Ok(self.process.wait(within)?.code().unwrap_or(-1))
     }
 
+    fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     fn threads(&self) -> String {
         self.process.threads()
     }
@@ -307,6 +324,53 @@ impl Machine for RestMachine {
     fn events(&self) -> Option<&Path> {
         Some(&self.events)
     }
+
+    fn add_pmem(&mut self, pmem: &Pmem) -> Result<()> {
+        let mut body = json!({
+            "id": pmem.id,
+            "file": pmem.file,
+            "discard_writes": pmem.discard_writes,
+        });
+        if let Some(seconds) = pmem.drain_timeout {
+            body["drain_timeout"] = json!(seconds);
+        }
+        if let Some(choice) = pmem.sync_error {
+            body["sync_error"] = json!(choice);
+        }
+        self.call("PUT", "vm.add-pmem", Some(&body)).map(drop)
+    }
+
+    fn remove_device(&mut self, id: &str) -> Result<()> {
+        let body = json!({ "id": id });
+        self.call("PUT", "vm.remove-device", Some(&body)).map(drop)
+    }
+
+    fn has_device(&mut self, id: &str) -> Result<bool> {
+        let info = self.get("vm.info")?;
+        let tree = info.get("device_tree").and_then(Value::as_object);
+        let tree = tree.context("vm.info has no device_tree")?;
+        Ok(tree.contains_key(id))
+    }
+
+    fn send(&mut self, to: &Path) -> Result<()> {
+        let body = json!({ "destination_url": format!("unix:{}", to.display()) });
+        self.call("PUT", "vm.send-migration", Some(&body)).map(drop)
+    }
+}
+
+/// One call; anything but a success is a refusal.
+pub(super) fn call(api: &Path, method: &str, name: &str, body: Option<&Value>) -> Result<Reply> {
+    let path = format!("/api/v1/{name}");
+    let body = body.map(Value::to_string);
+    let reply = http::call(api, method, &path, body.as_deref(), CALL)?;
+    if (200..300).contains(&reply.status) {
+        return Ok(reply);
+    }
+    let text = format!("{} {}", reply.status, reply.body);
+    Err(anyhow!(Refused {
+        call: name.to_owned(),
+        text
+    }))
 }
 
 /// The counters, or the trial is skipped.

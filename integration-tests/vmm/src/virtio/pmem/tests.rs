@@ -321,3 +321,41 @@ fn a_file_is_locked_against_a_second_device() {
     drop(mmio);
     Mapping::open(&config(&file)).unwrap();
 }
+
+#[test]
+fn a_snapshot_does_not_lose_what_the_guest_wrote_with_discard_writes() {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(SIZE).unwrap();
+    let mut config = config(&file);
+    config.discard_writes = true;
+    let mapping = Mapping::open(&config).unwrap();
+    let address = mapping.private().address as *mut u8;
+    let log = Arc::new(Log::default());
+    let events: Arc<dyn EventSink> = log.clone();
+    let driver = GuestDriver::new(128);
+    let device = Pmem::new(&config, mapping, BASE, driver.memory(), &events, None).unwrap();
+    let engine = device.engine();
+    let soon = || Instant::now() + PATIENCE;
+    engine.begin_drain(soon());
+    engine.wait_drain().unwrap();
+
+    // SAFETY: the mapping is SIZE bytes long and lives as long as the device.
+    assert_eq!(unsafe { address.read_volatile() }, 0);
+    engine.sync_file(soon(), false).unwrap();
+    // SAFETY: as above.
+    unsafe { address.write_volatile(1) };
+    let error = engine_error("p0", &engine.sync_file(soon(), false).unwrap_err());
+    assert!(error.to_string().contains("discard_writes=on"), "{error}");
+    engine.sync_file(soon(), true).unwrap();
+    let told = log.0.lock().unwrap();
+    assert_eq!(told.last().unwrap(), "discarded-writes-not-in-snapshot");
+    drop(told);
+
+    // Such a file may be a copy with a time of its own.
+    let state = device.save();
+    drop(device);
+    file.as_file().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let mapping = Mapping::open(&config).unwrap();
+    let saved = Some((&state, false));
+    Pmem::new(&config, mapping, BASE, driver.memory(), &events, saved).unwrap();
+}

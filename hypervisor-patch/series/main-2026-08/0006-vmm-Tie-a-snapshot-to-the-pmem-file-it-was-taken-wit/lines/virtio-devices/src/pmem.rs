@@ -79,7 +79,7 @@
 +            return Ok(());
 +        };
 +        expected
-+            .check(&FileStamp::of(&self.disk)?, allow_stale)
++            .check(&FileStamp::of(&self.disk)?, self.flush.sync, allow_stale)
 +            .map_err(io::Error::other)
 +    }
 +

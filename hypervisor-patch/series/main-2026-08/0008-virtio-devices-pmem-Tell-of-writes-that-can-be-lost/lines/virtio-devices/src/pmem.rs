@@ -1,0 +1,24 @@
+@ 1
++    FlushEngine, FlushQueue, LockError, LockKind, Observer, PrivateMapping, Signal,
++    SyncErrorPolicy, SyncMode, Translate, WorkerSeccomp, unallocated_bytes,
+@ 2
++    mapping: &UserspaceMapping,
+@ 3
++        private: (flush.sync == SyncMode::Skip).then(|| PrivateMapping {
++            address: mapping.mapping.as_ptr() as usize,
++            len: mapping.mapping.size(),
++        }),
+@ 4
++        let engine_config = engine_config(&id, flush, &mapping, &seccomp_action)?;
++        if flush.sync == SyncMode::File
++            && let Ok(holes @ 1..) = unallocated_bytes(&disk)
++        {
++            warn!(
++                "{id}: {holes} bytes of the file are not allocated. If the disk is full when the \
++                 guest first writes there, the VM ends. Allocate them with fallocate(1)."
++            );
++        }
++
+@ 5
++        // this sync makes the file agree with the snapshot. If the guest's
++        // writes do not get into the file, it fails if there are any.

@@ -17,7 +17,7 @@ use guest_agent::hostile::{self, Case};
 use guest_agent::verify::verify;
 use guest_agent::wire::{HostileTarget, Step};
 
-use crate::agent;
+use crate::{agent, hog};
 
 #[derive(Parser)]
 #[command(name = "guest-agent", version, about = "Process 1 of the test guests")]
@@ -66,6 +66,15 @@ enum Command {
         /// Steps as JSON, as in {"do":"status"}
         #[arg(required = true)]
         steps: Vec<String>,
+    },
+    /// Use more memory than there is, and print how many pages were written
+    Hog {
+        /// How much
+        #[arg(long)]
+        mib: usize,
+        /// For how long
+        #[arg(long)]
+        seconds: u64,
     },
     /// Take orders on standard input and answer on standard output
     Serve,
@@ -173,6 +182,10 @@ pub fn run() -> ExitCode {
             verbose,
             steps,
         } => order(&socket, Duration::from_secs(timeout), verbose, &steps),
+        Command::Hog { mib, seconds } => hog::run(mib, Duration::from_secs(seconds)).map(|pages| {
+            println!("{pages}");
+            true
+        }),
         Command::Serve => serve().map(|()| true).map_err(|error| error.to_string()),
     };
     match result {

@@ -7,6 +7,7 @@
 
 mod agent;
 mod cli;
+mod hog;
 
 use std::process::{self, ExitCode};
 

@@ -28,6 +28,8 @@ const ACCIDENT: u64 = 60;
 /// When all who wait must have their errors: the timeout, and time for an emulated machine.
 const ENDED: Duration = Duration::from_secs(30);
 const THREADS: u32 = 4;
+/// fsyncs of each thread where a few will do.
+const FEW: u64 = 3;
 const EIO: i32 = 5;
 /// What the ring's code in the kernel says of an answer that is none.
 const NOT_A_HEAD: &str = "is not a head";
@@ -80,7 +82,7 @@ fn one_lie(context: &Context, guest: &mut Guest, index: usize, lie: &Lie) -> Res
     let bound = Bound::find(guest, index)?;
     let name = format!("lie-{index}");
     let begun = Instant::now();
-    let report = load(context, guest, &name, index, OnError::GoOn)?;
+    let report = few(context, guest, &name, index)?;
     let most = if lie.first_is_good {
         u64::from(THREADS)
     } else {
@@ -174,7 +176,7 @@ pub fn needs_reset(context: &mut Context) -> Result<()> {
     let mut guest = boot(context, vec![data], "")?;
     let bound = Bound::find(&mut guest, 0)?;
     context.step("flush until the device asks for a reset");
-    let report = load(context, &mut guest, "load", 0, OnError::Stop)?;
+    let report = many(context, &mut guest, "load", 0)?;
     accident_met(context, &report)?;
     if context.trial.driver == Driver::Rust {
         bound.is(&mut guest, "broken")?;
@@ -208,7 +210,7 @@ pub fn surprise_removal(context: &mut Context) -> Result<()> {
             fua_page: 2048,
         };
         flusher.start(&mut guest, &bound.path)?;
-        let report = load(context, &mut guest, name, index, OnError::Stop)?;
+        let report = many(context, &mut guest, name, index)?;
         accident_met(context, &report).with_context(|| name.to_owned())?;
         let failed = wait::until("an error for the kernel's threads", ENDED, || {
             let met = Flusher::counts(&mut guest)?;
@@ -235,7 +237,7 @@ pub fn surprise_removal(context: &mut Context) -> Result<()> {
     }
     context.step("the device that stays");
     // The first one is no longer in the list.
-    let report = load(context, &mut guest, "stays", 1, OnError::Stop)?;
+    let report = few(context, &mut guest, "stays", 1)?;
     no_errors(&report)?;
     guest.is_well()?;
     guest.machine().alive()
@@ -257,7 +259,7 @@ pub fn unplug(context: &mut Context) -> Result<()> {
         fua_page: 0,
     };
     flusher.start(&mut guest, &bound.path)?;
-    start(context, &mut guest, "load", 0, OnError::Stop, 0)?;
+    start(context, &mut guest, "load", 0, (OnError::Stop, 0))?;
     wait::until("flushes", SHORT, || {
         Ok((Flusher::done(&mut guest)? >= 50).then_some(()))
     })?;
@@ -273,7 +275,8 @@ pub fn unplug(context: &mut Context) -> Result<()> {
     };
     context.measure("unplugged_by_the_host", by_host);
     if !by_host {
-        // What the guest would do when the host asks for it.
+        // QEMU takes no virtio-pmem device out, whatever slot it is in ("this virtio based memory
+        // devices cannot be unplugged"). This is what the guest would do if a host asked for it.
         guest
             .order(
                 Step::Write {
@@ -295,13 +298,13 @@ pub fn unplug(context: &mut Context) -> Result<()> {
     Flusher::stop(&mut guest, SHORT)?;
     let said = bound.logged(&mut guest, "broken:")?;
     ensure!(said == 0, "an orderly removal broke the device");
-    let last = no_errors(&load(context, &mut guest, "stays", 0, OnError::Stop)?);
+    let last = no_errors(&few(context, &mut guest, "stays", 0)?);
     last.context("the device that stays")?;
     if !by_host {
         context.step("plug it in again");
         write(&mut guest, "/sys/bus/pci/rescan", "1")?;
         guest.devices(2)?;
-        let back = no_errors(&load(context, &mut guest, "back", 0, OnError::Stop)?);
+        let back = no_errors(&few(context, &mut guest, "back", 0)?);
         back.context("the device that came back")?;
     }
     guest.is_well()?;
@@ -325,8 +328,7 @@ fn start(
     guest: &mut Guest,
     name: &str,
     index: usize,
-    on_error: OnError,
-    syncs: u64,
+    (on_error, syncs): (OnError, u64),
 ) -> Result<()> {
     let kind = LoadKind::Raw {
         device: format!("#{index}"),
@@ -337,20 +339,25 @@ fn start(
     guest.load_start(name, spec)
 }
 
-/// A few fsyncs of each thread, or as many as there are until the first error.
+/// A few fsyncs of each thread, whatever they return.
+fn few(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Result<LoadReport> {
+    load(context, guest, name, index, (OnError::GoOn, FEW))
+}
+
+/// fsyncs until the first error; more than the accident lets through, if all threads share each
+/// flush.
+fn many(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Result<LoadReport> {
+    load(context, guest, name, index, (OnError::Stop, 4 * ACCIDENT))
+}
+
 fn load(
     context: &Context,
     guest: &mut Guest,
     name: &str,
     index: usize,
-    on_error: OnError,
+    how: (OnError, u64),
 ) -> Result<LoadReport> {
-    // More than the accident lets through, if all threads share each flush.
-    let syncs = match on_error {
-        OnError::Stop => 4 * ACCIDENT,
-        OnError::GoOn => 3,
-    };
-    start(context, guest, name, index, on_error, syncs)?;
+    start(context, guest, name, index, how)?;
     guest
         .load_wait(name, ENDED)
         .context("who waits for the device is not told")
@@ -389,13 +396,7 @@ fn works_again(context: &Context, guest: &mut Guest, bound: &Bound, index: usize
     if context.trial.driver == Driver::Rust {
         again.is(guest, "live")?;
     }
-    let report = load(
-        context,
-        guest,
-        &format!("again-{index}"),
-        index,
-        OnError::Stop,
-    )?;
+    let report = few(context, guest, &format!("again-{index}"), index)?;
     no_errors(&report).context("after it was bound anew")?;
     let device = format!("#{index}");
     let mkfs_rc = guest.mkfs(Filesystem::Ext4, &device)?;

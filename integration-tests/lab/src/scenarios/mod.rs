@@ -21,6 +21,7 @@ mod driver_faults;
 mod error_latch;
 mod hostile_guest;
 mod hotplug;
+mod memory_pressure;
 mod migration;
 mod pause_slow_disk;
 mod sanity;
@@ -29,6 +30,7 @@ mod snapshot_under_load;
 mod stale_file;
 mod stock_snapshot;
 mod support;
+mod suspend_snapshots;
 mod suspends;
 mod two_devices;
 
@@ -98,6 +100,7 @@ const LAB: &[&str] = &["lab"];
 
 /// What only cloud-hypervisor can do: not in the default run, which has none.
 const CLOUD_HYPERVISOR: &[&str] = &["cloud-hypervisor"];
+
 /// Suspend and resume; part of the default run.
 const SUSPENDS: &[&str] = &["lab", "suspends"];
 
@@ -127,7 +130,7 @@ pub const ALL: &[Scenario] = &[
         run: sanity::ext4_dax,
         settings: &[],
         summary: "the same with dax=always and stores through a mapping",
-        usual: USUAL,
+        usual: RUST,
     },
     Scenario {
         control: "as sanity-ext4",
@@ -138,7 +141,11 @@ pub const ALL: &[Scenario] = &[
         run: sanity::xfs,
         settings: &[],
         summary: "the same with XFS",
-        usual: USUAL,
+        usual: Usual {
+            driver: Driver::Rust,
+            kernel: "6.12",
+            vmm: VmmKind::Qemu,
+        },
     },
     Scenario {
         control: "an engine that answers before the sync (the disk lacks an acked block), one \
@@ -162,7 +169,10 @@ pub const ALL: &[Scenario] = &[
         run: snapshot_under_load::ext4,
         settings: &[],
         summary: "the same on a mounted ext4, with fsck at the end",
-        usual: USUAL,
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
     },
     Scenario {
         control: "a restore that does not compare the file's times or does not lock it",
@@ -218,7 +228,10 @@ pub const ALL: &[Scenario] = &[
         run: error_latch::ext4_no_journal,
         settings: &[],
         summary: "the same on ext4 without a journal",
-        usual: USUAL,
+        usual: Usual {
+            kernel: "6.12",
+            ..USUAL
+        },
     },
     Scenario {
         control: "as error-latch-ext4",
@@ -229,7 +242,7 @@ pub const ALL: &[Scenario] = &[
         run: error_latch::xfs,
         settings: &[],
         summary: "the same on XFS",
-        usual: USUAL,
+        usual: RUST,
     },
     Scenario {
         control: "both files on the slow disk, or one thread that syncs for both devices",
@@ -496,6 +509,31 @@ pub const ALL: &[Scenario] = &[
         settings: &[],
         summary: "a flush that outlasts freeze_timeout_ms: EBUSY to the suspend, no error to others",
         usual: RUST,
+    },
+    Scenario {
+        control: "as suspend-idle and snapshot-under-load",
+        expect: Expect::Pass,
+        groups: SUSPENDS,
+        limit: minutes(8),
+        name: "suspend-snapshots",
+        run: suspend_snapshots::run,
+        settings: &[],
+        summary: "suspends and snapshots in alternation, and snapshots of a guest that sleeps",
+        usual: RUST,
+    },
+    Scenario {
+        control: "a flush path that waits for memory which only a flush can free",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(6),
+        name: "memory-pressure",
+        run: memory_pressure::run,
+        settings: &[],
+        summary: "fsync while the guest reclaims and swaps to a device of the same driver",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
     },
     Scenario {
         control: "as snapshot-under-load-ext4",

@@ -25,7 +25,7 @@ const CYCLES: u64 = 5;
 /// Suspends with the slowest disk.
 const SLOW_CYCLES: u64 = 1;
 /// What a flush of the disk takes.
-const COST_MS: u32 = 50;
+pub const COST_MS: u32 = 50;
 /// The same, so slow that a freeze waits for seconds.
 const SLOW_MS: u32 = 3_000;
 /// The disk for a freeze that gives up, and when it does.
@@ -314,7 +314,7 @@ impl Busy {
     }
 
     /// Sets what a flush of the disk takes.
-    fn disk(&mut self, cost: u32) -> Result<()> {
+    pub fn disk(&mut self, cost: u32) -> Result<()> {
         // The kernel's sync before a suspend is flush after flush, and with a slow disk all
         // that the suspend would wait for.
         let sync = if cost < STUCK_MS { "1" } else { "0" };
@@ -387,7 +387,7 @@ fn prepare(guest: &mut Guest, way: Way) -> Result<()> {
 }
 
 /// Runs a program in the guest that must succeed.
-fn tool(guest: &mut Guest, argv: &[&str]) -> Result<()> {
+pub fn tool(guest: &mut Guest, argv: &[&str]) -> Result<()> {
     let argv: Vec<_> = argv.iter().map(|&word| word.to_owned()).collect();
     let name = argv.join(" ");
     let step = Step::Tool {

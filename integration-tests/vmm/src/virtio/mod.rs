@@ -5,6 +5,8 @@
 
 pub mod fault;
 pub mod line;
+#[cfg(feature = "fault")]
+mod lying_sync;
 pub mod mapping;
 pub mod mmio;
 pub mod pmem;

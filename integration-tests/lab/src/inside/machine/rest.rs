@@ -47,6 +47,10 @@ impl Rest {
         command
     }
 
+    fn is_ours(&self) -> bool {
+        self.binary.ends_with("vmm")
+    }
+
     /// Whether the command line takes an option: one that does not know it says
     /// so, by name, before it starts anything. The start fails in any case.
     fn takes(&self, option: &'static str, arguments: &[&str]) -> Result<bool> {
@@ -122,6 +126,16 @@ fn pmem_value(pmem: &Pmem) -> String {
 impl Maker for Rest {
     fn boot(&self, boot: &Boot, index: usize) -> Result<Box<dyn Machine>> {
         let mut command = self.command();
+        if boot.pmem.iter().any(|pmem| pmem.fault.is_some()) {
+            // Ours has a build of its own for that.
+            let faulty = self.binary.with_file_name("vmm-fault");
+            command = Command::new(if self.is_ours() {
+                faulty
+            } else {
+                self.binary.clone()
+            });
+            command.env("RUST_BACKTRACE", "1");
+        }
         command.arg("--kernel").arg(&boot.kernel);
         command.arg("--initramfs").arg(&boot.initramfs);
         command.arg("--cmdline").arg(&boot.cmdline);

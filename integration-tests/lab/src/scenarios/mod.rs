@@ -82,6 +82,9 @@ const LAB: &[&str] = &["lab"];
 /// Power cuts, part of the default run.
 const CUTS: &[&str] = &["lab", "cuts"];
 
+/// A thousand cuts of one recording, on demand.
+const CUTS_LONG: &[&str] = &["cuts-long"];
+
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
@@ -365,6 +368,42 @@ pub const ALL: &[Scenario] = &[
         run: cuts_sync_calls::run,
         settings: &[],
         summary: "which sync calls keep stores to a mapped file on ext4, XFS and btrfs",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as cuts-raw",
+        expect: Expect::Pass,
+        groups: CUTS_LONG,
+        limit: minutes(60),
+        name: "cuts-raw-long",
+        run: cuts::raw,
+        settings: &[("moments", "1000"), ("acks", "4000")],
+        summary: "1,000 power cuts, as cuts-raw",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as cuts-ext4",
+        expect: Expect::Pass,
+        groups: CUTS_LONG,
+        limit: minutes(60),
+        name: "cuts-ext4-long",
+        run: cuts::ext4,
+        settings: &[("moments", "1000"), ("acks", "4000")],
+        summary: "1,000 power cuts, as cuts-ext4",
+        usual: Usual {
+            kernel: "6.12",
+            ..USUAL
+        },
+    },
+    Scenario {
+        control: "as cuts-restore",
+        expect: Expect::Pass,
+        groups: CUTS_LONG,
+        limit: minutes(60),
+        name: "cuts-restore-long",
+        run: cuts::restore,
+        settings: &[("moments", "1000"), ("acks", "4000")],
+        summary: "1,000 power cuts, as cuts-restore",
         usual: USUAL,
     },
     Scenario {

@@ -144,16 +144,26 @@ enum Stage {
     Pushing { flushed: bool },
 }
 
-/// A wrong turn that the model checker must catch; see `model`.
-#[cfg(loom)]
+/// A wrong turn that the model checker must catch; see `model`. The first one
+/// is a [`Fault`](crate::Fault) too, which a power cut must show.
+#[cfg(any(loom, feature = "fault-injection"))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mutation {
     PopWhileSyncRuns,
+    #[cfg(loom)]
     ParkBeforePush,
+    #[cfg(loom)]
     LostCompletionEvent,
 }
 
 macro_rules! mutated {
+    ($self:ident, PopWhileSyncRuns) => {{
+        #[cfg(any(loom, feature = "fault-injection"))]
+        let mutated = $self.mutation == Some(Mutation::PopWhileSyncRuns);
+        #[cfg(not(any(loom, feature = "fault-injection")))]
+        let mutated = false;
+        mutated
+    }};
     ($self:ident, $mutation:ident) => {{
         #[cfg(loom)]
         let mutated = $self.mutation == Some(Mutation::$mutation);
@@ -181,7 +191,7 @@ pub(crate) struct Coordinator {
     latch: Latch,
     stamp: Option<FileStamp>,
     counters: Counters,
-    #[cfg(loom)]
+    #[cfg(any(loom, feature = "fault-injection"))]
     pub(crate) mutation: Option<Mutation>,
 }
 
@@ -202,7 +212,7 @@ impl Coordinator {
             latch: Latch::new(policy, None),
             stamp: None,
             counters: Counters::default(),
-            #[cfg(loom)]
+            #[cfg(any(loom, feature = "fault-injection"))]
             mutation: None,
         }
     }

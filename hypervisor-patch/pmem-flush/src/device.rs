@@ -161,12 +161,20 @@ impl<M: GuestAddressSpace, T: Translate, S: Signal> VirtRing<M, T, S> {
     }
 
     fn pop_batch(&mut self) -> Result<(), &'static str> {
-        self.batch.clear();
         self.pop_available()?;
         if self.batch.is_empty() && self.ask_for_kick()? {
             self.pop_available()?;
         }
         Ok(())
+    }
+
+    /// How many requests a batch has that is not closed: none, but for a fault.
+    fn left_open(&self) -> usize {
+        #[cfg(feature = "fault-injection")]
+        if self.fault == Some(Fault::OpenBatch) {
+            return self.batch.len();
+        }
+        0
     }
 
     /// Answers the batch. True if the guest wants an interrupt.
@@ -193,11 +201,14 @@ impl<M: GuestAddressSpace, T: Translate, S: Signal> VirtRing<M, T, S> {
 
 impl<M: GuestAddressSpace, T: Translate, S: Signal> Ring for VirtRing<M, T, S> {
     fn pop(&mut self) -> Popped {
+        let before = self.left_open();
+        self.batch.truncate(before);
         let ring_fault = self.pop_batch().err();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let new = &self.batch[before..];
         Popped {
-            requests: count(self.batch.len()),
-            flushes: count(self.batch.iter().filter(|r| r.is_flush()).count()),
+            requests: count(new.len()),
+            flushes: count(new.iter().filter(|r| r.is_flush()).count()),
             ring_fault,
         }
     }
@@ -255,7 +266,9 @@ impl<M: GuestAddressSpace, T: Translate, S: Signal> VirtRing<M, T, S> {
                 // Some other descriptor, which is the head of no request.
                 Fault::BadCookie => (request.head.wrapping_add(1) % queue.size(), len, 1),
                 Fault::Len0 => (request.head, 0, 1),
-                Fault::Silent | Fault::Late(_) | Fault::Status(_) => (request.head, len, 1),
+                Fault::Silent | Fault::Late(_) | Fault::Status(_) | Fault::OpenBatch => {
+                    (request.head, len, 1)
+                }
             };
             for _ in 0..times {
                 queue

@@ -12,6 +12,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::SyncBackend;
 use crate::config::{EngineConfig, SyncMode};
+#[cfg(feature = "fault-injection")]
+use crate::coordinator::Mutation;
 use crate::coordinator::{Coordinator, DeviceState, DrainStatus, Generation};
 use crate::counters::Counters;
 use crate::device::{Activation, FlushQueue};
@@ -270,7 +272,15 @@ impl FlushEngine {
     ) -> Result<Self, Error> {
         let filter = seccomp::program(config.seccomp)?;
         let private = config.private.map(PrivatePages::new);
-        let coordinator = coordinator(config.sync, config.sync_error);
+        #[cfg_attr(
+            not(feature = "fault-injection"),
+            expect(unused_mut, reason = "only a fault changes it")
+        )]
+        let mut coordinator = coordinator(config.sync, config.sync_error);
+        #[cfg(feature = "fault-injection")]
+        if config.fault == Some(Fault::OpenBatch) {
+            coordinator.mutation = Some(Mutation::PopWhileSyncRuns);
+        }
         let shared = Arc::new(Shared::new(config.id, coordinator, observer)?);
         Worker {
             shared: shared.clone(),

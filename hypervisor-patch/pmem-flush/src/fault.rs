@@ -26,12 +26,15 @@ pub enum Fault {
     Len0,
     /// The status of a flush is this number, whatever the sync said.
     Status(u32),
+    /// A flush that comes while a sync runs shares that sync's result, which
+    /// says nothing about what was written meanwhile.
+    OpenBatch,
 }
 
 /// The value names no fault.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "'{0}' is no fault: it is silent, late, late:MILLISECONDS, double, bad-cookie, len0 or status:NUMBER"
+    "'{0}' is no fault: it is silent, late, late:MILLISECONDS, double, bad-cookie, len0, status:NUMBER or open-batch"
 )]
 pub struct ParseFaultError(String);
 
@@ -52,6 +55,7 @@ impl FromStr for Fault {
             ("double", None) => Some(Fault::Double),
             ("bad-cookie", None) => Some(Fault::BadCookie),
             ("len0", None) => Some(Fault::Len0),
+            ("open-batch", None) => Some(Fault::OpenBatch),
             ("status", Some(number)) => match number.strip_prefix("0x") {
                 Some(hex) => u32::from_str_radix(hex, 16).ok(),
                 None => number.parse().ok(),

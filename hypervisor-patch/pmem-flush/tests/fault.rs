@@ -71,6 +71,36 @@ fn status_is_the_one_asked_for() {
     assert_eq!(device.driver.status(head), 0xffff_fff4);
 }
 
+/// Publishes one flush, a second one while the first one's sync runs, and lets the sync end.
+fn flush_during_a_sync(config: EngineConfig) -> TestDevice {
+    let mut device = TestDevice::new(config, tempfile::tempfile().expect("file"), 16);
+    device.file.hold();
+    device.publish(0, 1);
+    device.kick();
+    device.file.wait_begun(1);
+    device.publish(1, 1);
+    device.kick();
+    device.file.release();
+    device
+}
+
+#[test]
+fn open_batch_answers_both_from_one_sync_and_a_closed_one_does_not() {
+    let fault = EngineConfig {
+        fault: Some(Fault::OpenBatch),
+        ..EngineConfig::new("pmem0")
+    };
+    let mut open = flush_during_a_sync(fault);
+    open.wake();
+    assert_eq!(open.driver.take_used(), [(0, 4), (2, 4)]);
+    assert_eq!(open.file.begun(), 1);
+
+    let mut closed = flush_during_a_sync(EngineConfig::new("pmem0"));
+    closed.wake();
+    assert_eq!(closed.driver.take_used(), [(0, 4)]);
+    closed.file.wait_begun(2);
+}
+
 #[test]
 fn faults_have_names() {
     let good = [
@@ -81,6 +111,7 @@ fn faults_have_names() {
         ("bad-cookie", Fault::BadCookie),
         ("len0", Fault::Len0),
         ("status=7", Fault::Status(7)),
+        ("open-batch", Fault::OpenBatch),
         ("status:0xfffffff4", Fault::Status(0xffff_fff4)),
     ];
     for (text, fault) in good {

@@ -18,6 +18,7 @@ use crate::inside::cleanup::WORK;
 use crate::inside::disk::{Backing, HostFs, Scratch, reserve};
 use crate::inside::guest::Guest;
 use crate::inside::machine::{Boot, Capability, Maker, Pmem, Qemu, Rest, missing};
+use crate::inside::replay::Recorder;
 use crate::inside::trial::Said;
 use crate::job::{SHARE, Trial, VmmChoice, VmmKind};
 
@@ -120,6 +121,11 @@ impl Context {
     /// A fresh filesystem on a disk of its own, with room for `bytes` of files.
     pub fn backing(&mut self, name: &str, fs: HostFs, bytes: u64) -> Result<Backing> {
         Backing::new(&mut self.scratch, name, fs, bytes)
+    }
+
+    /// A fresh disk of `bytes` that notes what is done to it, with room for `log` bytes of notes.
+    pub fn recorder(&mut self, name: &str, bytes: u64, log: u64) -> Result<Recorder> {
+        Recorder::new(name, self.scratch.cut(bytes)?, self.scratch.cut(log)?)
     }
 
     /// A fresh ack device; its file lies in memory, so that no disk's speed or

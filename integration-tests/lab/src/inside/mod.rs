@@ -23,6 +23,7 @@ pub mod machine;
 mod mounts;
 mod process;
 mod records;
+pub mod replay;
 mod runner;
 mod trial;
 pub mod wait;

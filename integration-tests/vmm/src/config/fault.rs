@@ -25,6 +25,19 @@ enum Kind {
     Accident(Accident),
     /// There is no engine between the queue and the file.
     Serial,
+    /// Its storage does it.
+    Sync(SyncLie),
+}
+
+/// A flush that is answered without being one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncLie {
+    /// `no-sync`: nothing is synced.
+    No,
+    /// `early`: the answer comes before the sync.
+    Early,
+    /// `sync-file-range`: the pages are written, and the disk's cache is not flushed.
+    Range,
 }
 
 /// [`Kind::Serial`] on the command line.
@@ -52,9 +65,11 @@ pub enum Mishap {
 /// The value names no fault.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "'{0}' is no fault: it is silent, late, late:MILLISECONDS, double, bad-cookie, len0 or \
-     status:NUMBER, each with once: before it for a device that is honest after a reset; or \
-     gone:N, gone-zeros:N or needs-reset:N for what happens at the driver's Nth notification"
+    "'{0}' is no fault: it is silent, late, late:MILLISECONDS, double, bad-cookie, len0, \
+     open-batch or status:NUMBER, each with once: before it for a device that is honest after a reset; \
+     gone:N, gone-zeros:N or needs-reset:N for what happens at the driver's Nth notification; \
+     no-sync, early or sync-file-range for storage that lies about syncs; or serial for a device \
+     that syncs for one flush at a time, as stock ones do"
 )]
 pub struct ParseFaultError(String);
 
@@ -64,7 +79,16 @@ impl Fault {
     pub fn engine(&self, reset: bool) -> Option<EngineFault> {
         match self.kind {
             Kind::Lie { fault, once } => (!once || !reset).then_some(fault),
-            Kind::Accident(_) | Kind::Serial => None,
+            Kind::Accident(_) | Kind::Serial | Kind::Sync(_) => None,
+        }
+    }
+
+    /// For its storage.
+    #[must_use]
+    pub fn sync(&self) -> Option<SyncLie> {
+        match self.kind {
+            Kind::Sync(lie) => Some(lie),
+            _ => None,
         }
     }
 
@@ -85,14 +109,18 @@ impl Fault {
     pub fn accident(&self) -> Option<Accident> {
         match self.kind {
             Kind::Accident(accident) => Some(accident),
-            Kind::Lie { .. } | Kind::Serial => None,
+            _ => None,
         }
     }
 }
 
 fn kind(text: &str) -> Option<Kind> {
-    if text == SERIAL {
-        return Some(Kind::Serial);
+    match text {
+        SERIAL => return Some(Kind::Serial),
+        "no-sync" => return Some(Kind::Sync(SyncLie::No)),
+        "early" => return Some(Kind::Sync(SyncLie::Early)),
+        "sync-file-range" => return Some(Kind::Sync(SyncLie::Range)),
+        _ => {}
     }
     let accident = text.split_once([':', '=']).and_then(|(name, number)| {
         let mishap = match name {
@@ -158,6 +186,7 @@ mod tests {
             let parsed: Fault = text.parse().unwrap();
             assert_eq!(parsed.engine(false), Some(fault), "{text}");
             assert_eq!(parsed.engine(true), Some(fault), "{text}");
+            assert_eq!(parsed.sync(), None, "{text}");
             let json = serde_json::to_string(&parsed).unwrap();
             assert_eq!(json, format!("\"{text}\""));
             assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), parsed);
@@ -195,6 +224,22 @@ mod tests {
         }
         for text in ["gone", "gone:0", "gone:x", "once:gone:3"] {
             text.parse::<Fault>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_lie_about_syncs_is_the_storages() {
+        for (text, lie) in [
+            ("no-sync", SyncLie::No),
+            ("early", SyncLie::Early),
+            ("sync-file-range", SyncLie::Range),
+        ] {
+            let parsed: Fault = text.parse().unwrap();
+            assert_eq!(
+                (parsed.engine(false), parsed.sync()),
+                (None, Some(lie)),
+                "{text}"
+            );
         }
     }
 }

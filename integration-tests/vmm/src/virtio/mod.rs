@@ -7,6 +7,8 @@
 mod character;
 pub mod fault;
 pub mod line;
+#[cfg(feature = "fault")]
+mod lying_sync;
 pub mod mapping;
 pub mod mmio;
 pub mod pmem;

@@ -8,6 +8,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "fault")]
+use pmem_flush::WorkerSeccomp;
 use pmem_flush::{
     Activation, EngineConfig, EngineState, Event, FileStamp, FlushEngine, Identity, Observer,
     SyncBackend, SyncMode, unallocated_bytes,
@@ -22,6 +24,8 @@ use vmm_sys_util::eventfd::EventFd;
 #[cfg(feature = "fault")]
 use super::character::{Due, Reform};
 use super::line::Line;
+#[cfg(feature = "fault")]
+use super::lying_sync::LyingSync;
 use super::mapping::Mapping;
 use super::mmio::Device;
 use super::pmem_thread::PmemThread;
@@ -102,6 +106,12 @@ impl Pmem {
             .file()
             .try_clone()
             .map_err(|e| fail(format!("cannot be opened again: {e}")))?;
+        #[cfg(feature = "fault")]
+        if let Some(lie) = config.fault.as_ref().and_then(Fault::sync) {
+            let sync = LyingSync::new(file, lie)
+                .map_err(|e| fail(format!("cannot be lied about: {e}")))?;
+            return Self::with_backend(config, mapping, Arc::new(sync), base, ram, events, saved);
+        }
         Self::with_backend(config, mapping, Arc::new(file), base, ram, events, saved)
     }
 
@@ -345,6 +355,10 @@ pub(super) fn engine_config(config: &PmemConfig, reset: bool) -> EngineConfig {
     #[cfg(feature = "fault")]
     {
         engine.fault = config.fault.as_ref().and_then(|fault| fault.engine(reset));
+        if config.fault.as_ref().and_then(Fault::sync).is_some() {
+            // It makes calls that no honest worker needs.
+            engine.seccomp = WorkerSeccomp::Off;
+        }
     }
     engine
 }

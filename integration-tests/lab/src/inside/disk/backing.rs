@@ -22,19 +22,41 @@ pub enum HostFs {
     Ext4NoJournal,
     /// XFS.
     Xfs,
+    /// btrfs, as mkfs makes it.
+    Btrfs,
 }
 
 impl HostFs {
     /// The smallest piece of disk it is made on here, in bytes; XFS refuses
     /// less than 300 MiB.
-    fn smallest(self) -> u64 {
+    pub fn smallest(self) -> u64 {
         match self {
             Self::Xfs => 320 << 20,
+            Self::Btrfs => 256 << 20,
             _ => 64 << 20,
         }
     }
 
-    fn make(self, device: &str) -> Result<()> {
+    /// How a copy of it is mounted from an image.
+    pub fn copy_options(self) -> &'static str {
+        match self {
+            // It knows its original by the same name.
+            Self::Xfs => "loop,nouuid",
+            _ => "loop",
+        }
+    }
+
+    /// Lets the kernel forget unmounted ones: btrfs remembers where it has seen one, and takes an
+    /// older copy of it for a mistake.
+    pub fn forget(self) -> Result<()> {
+        match self {
+            Self::Btrfs => run("btrfs", &["device", "scan", "--forget"]).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes it on a device.
+    pub fn make(self, device: &str) -> Result<()> {
         let arguments: &[&str] = match self {
             Self::Ext4 => &["-q", "-F", "-b", "4096", "-E", "nodiscard", device],
             Self::Ext4NoJournal => &[
@@ -49,11 +71,12 @@ impl HostFs {
                 device,
             ],
             Self::Xfs => &["-q", "-f", "-K", device],
+            Self::Btrfs => &["-q", "-f", "-K", device],
         };
-        let tool = if self == Self::Xfs {
-            "mkfs.xfs"
-        } else {
-            "mkfs.ext4"
+        let tool = match self {
+            Self::Xfs => "mkfs.xfs",
+            Self::Btrfs => "mkfs.btrfs",
+            Self::Ext4 | Self::Ext4NoJournal => "mkfs.ext4",
         };
         run(tool, arguments).map(drop)
     }

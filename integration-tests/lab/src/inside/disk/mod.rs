@@ -12,6 +12,6 @@ mod on_disk;
 mod scratch;
 
 pub use backing::{Backing, HostFs, ReadOnly, reserve};
-pub use mapping::{Mapping, Table};
+pub use mapping::{Mapping, Table, dmsetup, node, remove};
 pub use on_disk::OnDisk;
 pub use scratch::{Piece, Scratch};

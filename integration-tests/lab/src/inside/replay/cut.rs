@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Where the power is cut, and what of the disk's cache survives it.
+
+use std::ops::Range;
+
+use guest_agent::random::Sequence;
+
+use crate::inside::replay::log::Entry;
+
+/// Parts of eight: how much of the cache survives, by turns.
+const SHARES: [u64; 5] = [0, 1, 4, 7, 8];
+
+/// Of so many surviving writes about one is torn.
+const TORN: u64 = 6;
+
+/// The unit a disk writes as a whole.
+pub const SECTOR: usize = 512;
+
+/// One power cut.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cut {
+    /// All entries before this one are on the disk.
+    pub at: usize,
+    /// How many eighths of what was in the cache are, too.
+    pub share: u64,
+    /// Decides which.
+    pub seed: u64,
+}
+
+/// Chooses `count` cuts between the entries `within`: three of four right after one of `marks`,
+/// where the disk holds the least for what was acked, the others anywhere. In the log's order.
+pub fn choose(marks: &[usize], within: Range<usize>, count: u64, seed: u64) -> Vec<Cut> {
+    let mut random = Sequence::new(seed);
+    let span = u64::try_from(within.len()).unwrap_or(0);
+    let mut cuts: Vec<Cut> = (0..count)
+        .map(|number| {
+            let index = |below: u64| usize::try_from(below).unwrap_or(0);
+            let at = if number % 4 < 3 && !marks.is_empty() {
+                // One of each stretch of marks, so that the whole recording is met.
+                let all = u64::try_from(marks.len()).unwrap_or(0);
+                let (from, to) = (all * number / count, all * (number + 1) / count);
+                let mark = from + random.below((to - from).max(1));
+                marks[index(mark.min(all - 1))] + 1
+            } else {
+                within.start + index(random.below(span))
+            };
+            let share = SHARES[index(random.below(5))];
+            let seed = random.below(u64::MAX);
+            Cut { at, share, seed }
+        })
+        .collect();
+    cuts.sort_by_key(|cut| cut.at);
+    cuts
+}
+
+/// The entries that may have been in the cache at a cut.
+///
+/// What follows in the log up to the next flush had ended before that flush began, so there was
+/// a moment at which it was in the cache, and nothing after it. A write with FUA may have been
+/// under way.
+pub fn cached(entries: &[Entry], at: usize) -> Vec<usize> {
+    let mut cached = Vec::new();
+    for (index, entry) in entries.iter().enumerate().skip(at) {
+        if entry.flush {
+            break;
+        }
+        if entry.changes() {
+            cached.push(index);
+        }
+        if entry.fua {
+            break;
+        }
+    }
+    cached
+}
+
+/// What became of a write in the cache.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// It is on the disk.
+    Kept,
+    /// It is gone.
+    Gone,
+    /// These of its sectors are on the disk.
+    Torn(Vec<bool>),
+}
+
+impl Fate {
+    /// True if this sector of the write is on the disk.
+    pub fn keeps(&self, sector: usize) -> bool {
+        match self {
+            Self::Kept => true,
+            Self::Gone => false,
+            Self::Torn(sectors) => sectors.get(sector).copied().unwrap_or(false),
+        }
+    }
+}
+
+/// Decides fates, one after the other.
+pub struct Fates {
+    random: Sequence,
+    share: u64,
+}
+
+impl Fates {
+    /// Those of a cut.
+    pub fn new(cut: &Cut) -> Self {
+        Self {
+            random: Sequence::new(cut.seed),
+            share: cut.share,
+        }
+    }
+
+    /// The next one, for a write of `bytes`.
+    pub fn next(&mut self, bytes: u64) -> Fate {
+        if self.random.below(8) >= self.share {
+            return Fate::Gone;
+        }
+        let sectors = bytes / 512;
+        if sectors < 2 || self.share == 8 || self.random.below(TORN) > 0 {
+            return Fate::Kept;
+        }
+        Fate::Torn((0..sectors).map(|_| self.random.below(2) == 0).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inside::replay::log::samples::Writer;
+
+    #[test]
+    fn the_cache_holds_what_the_next_flush_waited_for_and_no_more() {
+        let mut writer = Writer::new(512);
+        writer.fill(0, 1).mark("a").fill(1, 1).flush().fill(2, 1);
+        let log = writer.flush().fua(3, 1).fua(4, 1).fill(5, 1).log();
+        // 0: write, 1: mark, 2: write, 3: flush, 4: write, 5: flush, 6: fua, 7: fua, 8: write
+        let at = |at| cached(&log.entries, at);
+        assert_eq!(at(0), [0, 2]);
+        assert_eq!(at(1), [2]);
+        assert_eq!(at(3), [0; 0]);
+        assert_eq!(at(4), [4]);
+        assert_eq!(at(6), [6], "the second one began after the first had ended");
+        assert_eq!(at(8), [8]);
+    }
+
+    #[test]
+    fn cuts_follow_from_the_seed_and_meet_marks_and_other_places() {
+        let marks: Vec<usize> = (0..100).map(|mark| 50 + 10 * mark).collect();
+        let cuts = choose(&marks, 50..1050, 40, 3);
+        assert_eq!(cuts, choose(&marks, 50..1050, 40, 3));
+        assert_ne!(cuts, choose(&marks, 50..1050, 40, 4));
+        assert!(cuts.is_sorted_by_key(|cut| cut.at));
+        assert!(cuts.iter().all(|cut| (50..1050).contains(&cut.at)));
+        let at_marks = cuts
+            .iter()
+            .filter(|cut| marks.contains(&(cut.at - 1)))
+            .count();
+        assert!((30..40).contains(&at_marks), "{at_marks}");
+        let halves = cuts.iter().filter(|cut| cut.at < 550).count();
+        assert!((10..30).contains(&halves), "{halves}");
+    }
+
+    #[test]
+    fn the_share_decides_how_much_survives() {
+        let fates = |share| {
+            let cut = Cut {
+                at: 0,
+                share,
+                seed: 5,
+            };
+            let mut fates = Fates::new(&cut);
+            let all: Vec<_> = (0..1000).map(|_| fates.next(4096)).collect();
+            let count = |what: fn(&Fate) -> bool| all.iter().filter(|one| what(one)).count();
+            (
+                count(|one| *one == Fate::Gone),
+                count(|one| matches!(one, Fate::Torn(_))),
+            )
+        };
+        assert_eq!(fates(0), (1000, 0));
+        assert_eq!(fates(8), (0, 0));
+        let (gone, torn) = fates(4);
+        assert!((400..600).contains(&gone), "{gone}");
+        assert!((30..150).contains(&torn), "{torn}");
+    }
+
+    #[test]
+    fn a_sector_is_never_torn() {
+        let cut = Cut {
+            at: 0,
+            share: 7,
+            seed: 1,
+        };
+        let mut fates = Fates::new(&cut);
+        assert!((0..1000).all(|_| !matches!(fates.next(512), Fate::Torn(_))));
+    }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! What is left after a cut, and whether it is what was promised.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use guest_agent::verify::verify;
+use serde::Serialize;
+
+use crate::inside::cleanup::WORK;
+use crate::inside::command::ask;
+use crate::inside::replay::cut::{Cut, Fate, Fates, SECTOR, cached};
+use crate::inside::replay::image::Image;
+use crate::inside::replay::log::{Entry, What};
+use crate::inside::replay::mounted::Mounted;
+use crate::inside::replay::{Acked, Log};
+
+/// Builds disks as cuts have left them, going forward in the log.
+pub struct Replay<'a> {
+    log: &'a Log,
+    durable: Image,
+    done: usize,
+}
+
+impl<'a> Replay<'a> {
+    /// At the log's start: a disk of `size` bytes, all zeros.
+    pub fn new(log: &'a Log, size: u64) -> Result<Self> {
+        Self::at(&Path::new(WORK).join("durable.img"), log, size)
+    }
+
+    fn at(path: &Path, log: &'a Log, size: u64) -> Result<Self> {
+        let durable = Image::new(path, size)?;
+        let done = 0;
+        Ok(Self { log, durable, done })
+    }
+
+    /// The disk after `cut`, which is not before the last one.
+    fn disk(&mut self, cut: &Cut, path: &Path) -> Result<Image> {
+        while self.done < cut.at {
+            self.apply(&self.log.entries[self.done], &self.durable, &Fate::Kept)?;
+            self.done += 1;
+        }
+        let disk = self.durable.copy(path)?;
+        let mut fates = Fates::new(cut);
+        for index in cached(&self.log.entries, cut.at) {
+            let entry = &self.log.entries[index];
+            self.apply(entry, &disk, &fates.next(entry.bytes))?;
+        }
+        Ok(disk)
+    }
+
+    fn apply(&self, entry: &Entry, disk: &Image, fate: &Fate) -> Result<()> {
+        let whole = *fate == Fate::Kept;
+        match (&entry.what, fate) {
+            (_, Fate::Gone) | (What::Nothing | What::Mark(_), _) => Ok(()),
+            (What::Discard, _) => disk.zero(entry.at, entry.bytes),
+            (What::Write, _) if whole => disk.write(&self.log.data(entry)?, entry.at),
+            (What::Write, fate) => {
+                let data = self.log.data(entry)?;
+                let sectors = data.chunks(SECTOR).zip((entry.at..).step_by(SECTOR));
+                for (index, (sector, at)) in sectors.enumerate() {
+                    if fate.keeps(index) {
+                        disk.write(sector, at)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Cuts the power, lets the filesystem on the disk recover, and holds the load's data against
+    /// what was acked by then.
+    pub fn judge(&mut self, cut: &Cut, subject: &Subject<'_>, tally: &mut Tally) -> Result<()> {
+        let work = Path::new(WORK);
+        let disk = self.disk(cut, &work.join("cut.img"))?;
+        tally.cuts += 1;
+        let places = subject.acked.places(&self.log.entries);
+        let known = places.iter().rev().find(|(index, _)| *index < cut.at);
+        let area = known.map(|(_, number)| subject.acked.area(*number));
+        let mounted = match Mounted::new(disk.path(), "cut", subject.options) {
+            Ok(mounted) => mounted,
+            Err(error) => {
+                tally.unmountable += 1;
+                tally.says(
+                    cut,
+                    &format!("the backing filesystem does not recover: {error:#}"),
+                );
+                return Ok(());
+            }
+        };
+        let file = mounted.at.join(subject.file);
+        let inner = match subject.inside {
+            Some(_) if file.exists() => match Mounted::new(&file, "cut-guest", "loop") {
+                Ok(inner) => Some(inner),
+                Err(error) => {
+                    tally.unclean += 1;
+                    tally.says(cut, &format!("the guest's filesystem: {error:#}"));
+                    return Ok(());
+                }
+            },
+            _ => None,
+        };
+        if let Some(area) = area {
+            let data = match (&inner, subject.inside) {
+                (Some(inner), Some(inside)) => inner.at.join(inside),
+                _ => file.clone(),
+            };
+            tally.add(cut, &area, &data)?;
+        }
+        if let Some(inner) = inner {
+            drop(inner);
+            let answer = ask("e2fsck", &["-f", "-n", &file.display().to_string()])?;
+            if answer.code != 0 {
+                tally.unclean += 1;
+                tally.says(
+                    cut,
+                    &format!("fsck of the guest's filesystem: {}", answer.text),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whose data is looked at after a cut.
+pub struct Subject<'a> {
+    /// What was acked when.
+    pub acked: &'a Acked,
+    /// The load's file (or the guest's disk) on the backing filesystem.
+    pub file: &'a str,
+    /// The load's directory on the guest's filesystem in `file`, if it has one.
+    pub inside: Option<&'a str>,
+    /// How the backing filesystem is mounted.
+    pub options: &'a str,
+}
+
+/// What many cuts have come to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Tally {
+    /// Power cuts.
+    pub cuts: u64,
+    /// Acked blocks that were looked at, all cuts.
+    pub acked: u64,
+    /// Of those, the ones that hold neither what was acked nor anything later.
+    pub lost: u64,
+    /// Cuts after which the backing filesystem could not be mounted.
+    pub unmountable: u64,
+    /// Cuts after which the guest's filesystem could not be mounted or fsck found something.
+    pub unclean: u64,
+    /// The first thing that was wrong.
+    pub first: Option<String>,
+}
+
+impl Tally {
+    fn says(&mut self, cut: &Cut, text: &str) {
+        let (at, share, seed) = (cut.at, cut.share, cut.seed);
+        self.first.get_or_insert_with(|| {
+            format!("cut at entry {at} ({share}/8 kept, seed {seed}): {text}")
+        });
+    }
+
+    fn add(&mut self, cut: &Cut, area: &[u8], data: &Path) -> Result<()> {
+        let acks = Path::new(WORK).join("cut-acks.img");
+        fs::write(&acks, area)?;
+        let gone = Path::new(WORK).join("nothing");
+        // A file that is gone has lost all that it held.
+        let data = if data.exists() {
+            data
+        } else {
+            fs::write(&gone, [])?;
+            &gone
+        };
+        let report = verify(data, &acks, 0)?;
+        self.acked += report.acked;
+        self.lost += report.bad;
+        if let Some(bad) = report.bad_blocks.first() {
+            let (bad, acked) = (format!("{bad:?}"), report.acked);
+            self.says(
+                cut,
+                &format!("{} of {acked} acked blocks: {bad}", report.bad),
+            );
+        }
+        Ok(())
+    }
+
+    /// Everything that was promised was kept.
+    pub fn holds(&self) -> bool {
+        self.lost == 0 && self.unmountable == 0 && self.unclean == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inside::replay::log::samples::Writer;
+
+    const SECTORS: u64 = 64;
+
+    /// The first byte of each of these sectors after a cut.
+    fn after(log: &Log, cuts: &[(usize, u64)], sectors: &[usize]) -> Vec<Vec<u8>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let mut replay = Replay::at(&path("durable"), log, SECTORS * 512).unwrap();
+        let seen = cuts.iter().map(|&(at, share)| {
+            let cut = Cut { at, share, seed: 9 };
+            let disk = replay.disk(&cut, &path("cut")).unwrap();
+            let bytes = fs::read(disk.path()).unwrap();
+            sectors.iter().map(|sector| bytes[sector * 512]).collect()
+        });
+        seen.collect()
+    }
+
+    #[test]
+    fn a_cut_keeps_what_was_flushed_and_nothing_or_all_of_the_cache() {
+        let mut writer = Writer::new(512);
+        writer.fill(1, 1).flush().fill(1, 2).fill(2, 3).flush();
+        let log = writer.fua(3, 4).fill(4, 5).discard(1, 1).flush().log();
+        // 0 write, 1 flush, 2 write, 3 write, 4 flush, 5 fua, 6 write, 7 discard, 8 flush
+        let cuts = [
+            (0, 0),
+            (2, 0),
+            (2, 8),
+            (3, 0),
+            (5, 0),
+            (5, 8),
+            (6, 0),
+            (6, 8),
+            (9, 0),
+        ];
+        let wanted = [
+            [0, 0, 0, 0],
+            [1, 0, 0, 0],
+            [2, 3, 0, 0],
+            [2, 0, 0, 0],
+            [2, 3, 0, 0],
+            [2, 3, 4, 0],
+            [2, 3, 4, 0],
+            [0, 3, 4, 5],
+            [0, 3, 4, 5],
+        ];
+        assert_eq!(after(&log, &cuts, &[1, 2, 3, 4]), wanted);
+    }
+
+    #[test]
+    fn what_survived_one_cut_is_not_there_at_the_next() {
+        let mut writer = Writer::new(512);
+        let log = writer
+            .fill(1, 1)
+            .flush()
+            .fill(2, 2)
+            .fill(3, 3)
+            .flush()
+            .log();
+        let seen = after(&log, &[(2, 8), (2, 0)], &[1, 2, 3]);
+        assert_eq!(seen, [[1, 2, 3], [1, 0, 0]]);
+    }
+
+    #[test]
+    fn a_torn_write_leaves_some_of_its_sectors() {
+        let mut writer = Writer::new(512);
+        let log = writer.write(0, &[7; 32 * 512], 0).flush().log();
+        let all: Vec<usize> = (0..32).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Image::new(&dir.path().join("torn"), SECTORS * 512).unwrap();
+        let replay = Replay::at(&dir.path().join("durable"), &log, SECTORS * 512).unwrap();
+        let fate = Fate::Torn(all.iter().map(|sector| sector % 3 == 0).collect());
+        replay.apply(&log.entries[0], &disk, &fate).unwrap();
+        let bytes = fs::read(disk.path()).unwrap();
+        for sector in all {
+            let wanted = if sector % 3 == 0 { 7 } else { 0 };
+            assert_eq!(bytes[sector * 512..][..512], [wanted; 512], "{sector}");
+        }
+    }
+}

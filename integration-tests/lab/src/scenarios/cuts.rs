@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! The power is cut under a guest, many times, and nothing that was acked is lost.
+
+use std::fs::{self, File};
+
+use anyhow::{Result, bail, ensure};
+use guest_agent::wire::{Filesystem, LoadKind, Pick};
+
+use crate::inside::context::Context;
+use crate::inside::disk::{HostFs, Table};
+use crate::inside::guest::{Guest, SHORT};
+use crate::inside::machine::{Capability, Pmem, Restore};
+use crate::inside::replay::{
+    Acked, Log, Marker, Mounted, Recorder, Replay, Subject, Tally, choose,
+};
+use crate::inside::wait;
+use crate::scenarios::support::{STOP, acked, no_errors, pause_observed, raw_load};
+
+/// Threads that write, sync and ack.
+const THREADS: u32 = 8;
+/// Blocks each of them overwrites.
+const BLOCKS: u64 = 16;
+/// Size of the guest's device.
+const DATA_BYTES: u64 = 32 << 20;
+/// Room for the record.
+const LOG_BYTES: u64 = 1 << 30;
+/// What a flush of the disk takes, so that most find another one under way.
+const COST_MS: u64 = 10;
+/// Acks to record.
+const ACKS: u64 = 600;
+/// Power cuts of one recording.
+pub(super) const MOMENTS: u64 = 50;
+/// The guest's device on the backing filesystem.
+const FILE: &str = "pmem.img";
+const MOUNT: &str = "/mnt/data";
+const DIR: &str = "files";
+
+/// What is recorded.
+struct Plan {
+    /// Below the guest's device.
+    fs: HostFs,
+    /// The guest has an ext4 on its device.
+    in_files: bool,
+    /// Snapshots from which the guest is restored meanwhile.
+    restores: u64,
+}
+
+/// `cuts-raw`, and the controls of that name.
+pub fn raw(context: &mut Context) -> Result<()> {
+    run(
+        context,
+        &Plan {
+            fs: HostFs::Ext4,
+            in_files: false,
+            restores: 0,
+        },
+    )
+}
+
+/// `cuts-ext4`.
+pub fn ext4(context: &mut Context) -> Result<()> {
+    run(
+        context,
+        &Plan {
+            fs: HostFs::Ext4,
+            in_files: true,
+            restores: 0,
+        },
+    )
+}
+
+/// `cuts-restore`.
+pub fn restore(context: &mut Context) -> Result<()> {
+    run(
+        context,
+        &Plan {
+            fs: HostFs::Xfs,
+            in_files: false,
+            restores: 3,
+        },
+    )
+}
+
+fn run(context: &mut Context, plan: &Plan) -> Result<()> {
+    if plan.restores > 0 {
+        context.needs(&[Capability::Snapshot])?;
+    }
+    let moments = context.number("moments", MOMENTS)?;
+    let recorder = context.recorder("data", plan.fs.smallest(), LOG_BYTES)?;
+    let (acks, log) = record(context, plan, &recorder)?;
+    let count = |what: fn(&&_) -> bool| log.entries.iter().filter(what).count();
+    context.measure("marks", acks.marks());
+    context.measure("log_entries", log.entries.len());
+    context.measure("log_flushes", count(|entry| entry.flush));
+    context.measure("log_writes", count(|entry| entry.changes()));
+
+    context.step(&format!("cut the power {moments} times"));
+    let places: Vec<_> = acks.places(&log.entries).iter().map(|one| one.0).collect();
+    let within = log.find("ready")? + 1..log.find("end")?;
+    let subject = Subject {
+        acked: &acks,
+        file: FILE,
+        inside: plan.in_files.then_some(DIR),
+        options: plan.fs.copy_options(),
+    };
+    let mut tally = Tally::default();
+    let mut replay = Replay::new(&log, recorder.size())?;
+    for cut in choose(&places, within, moments, context.trial.seed) {
+        replay.judge(&cut, &subject, &mut tally)?;
+    }
+    told(context, &tally)
+}
+
+/// The tally becomes the scenario's end.
+pub(super) fn told(context: &Context, tally: &Tally) -> Result<()> {
+    context.measure("power_cuts", tally.cuts);
+    context.measure("acked_blocks_checked", tally.acked);
+    context.measure("acked_blocks_lost", tally.lost);
+    context.measure("backing_not_recovered", tally.unmountable);
+    context.measure("guest_filesystem_not_clean", tally.unclean);
+    ensure!(
+        tally.acked > 0,
+        "the run does not count: no cut had an acked block to look at"
+    );
+    if tally.holds() {
+        return Ok(());
+    }
+    let Tally {
+        cuts,
+        acked,
+        lost,
+        unmountable,
+        unclean,
+        first,
+    } = tally;
+    let first = first.as_deref().unwrap_or("nothing");
+    if *lost > 0 {
+        bail!("{cuts} power cuts: {lost} of {acked} acked blocks are lost; the first: {first}");
+    }
+    bail!(
+        "{cuts} power cuts: the backing filesystem did not recover {unmountable} times, the \
+         guest's {unclean} times; the first: {first}"
+    )
+}
+
+fn record(context: &mut Context, plan: &Plan, recorder: &Recorder) -> Result<(Acked, Log)> {
+    plan.fs.make(&recorder.path().display().to_string())?;
+    let mounted = Mounted::new(recorder.path(), "data", "rw")?;
+    let data = mounted.at.join(FILE);
+    fs::write(&data, vec![0; usize::try_from(DATA_BYTES)?])?;
+    File::open(&data)?.sync_all()?;
+    mounted.end()?;
+    recorder.flush()?;
+    let marks = recorder.marks()?;
+    marks.set("ready")?;
+    let options = context.trial.options.get("mount");
+    let options = options.map_or("rw", String::as_str);
+    let mounted = Mounted::new(recorder.path(), "data", options)?;
+
+    let ack = context.ack()?;
+    let marker_file = ack.file.clone();
+    let mut guest = context.boot(vec![Pmem::new("data", &data), ack])?;
+    guest.devices(2)?;
+    let mut spec = if plan.in_files {
+        let mkfs_rc = guest.mkfs(Filesystem::Ext4, "#0")?;
+        ensure!(mkfs_rc == 0, "mkfs ended with {mkfs_rc}");
+        guest.mount(Filesystem::Ext4, "#0", MOUNT, false)?;
+        let kind = LoadKind::File {
+            dir: format!("{MOUNT}/{DIR}"),
+            append: false,
+        };
+        acked(context, kind, THREADS, "#1", 0)
+    } else {
+        raw_load(context, "#0", THREADS, "#1", 0)
+    };
+    spec.blocks_per_thread = BLOCKS;
+    spec.pick = Pick::Random;
+    let cost = u32::try_from(context.number("cost_ms", COST_MS)?)?;
+    recorder.disk(Table::FlushCost(cost))?;
+    context.step("record acked syncs");
+    let marker = Marker::start("load", &marker_file, marks.clone())?;
+    guest.load_start("load", spec)?;
+    let parts = plan.restores + 1;
+    let all = context.number("acks", ACKS)?;
+    for part in 1..=parts {
+        wait::until("more acked syncs", STOP * 4, || {
+            ensure!(!marker.is_over(), "the marker has ended");
+            Ok((marker.acks() >= all * part / parts).then_some(()))
+        })?;
+        if part < parts {
+            move_on(context, &mut guest, part)?;
+        }
+    }
+    let report = guest.load_stop("load", STOP)?;
+    no_errors(&report)?;
+    let acks = marker.stop()?;
+    marks.set("end")?;
+    context.measure("guest_fsyncs", report.fsyncs);
+    guest.is_well()?;
+    guest.kill()?;
+    drop(guest);
+    recorder.disk(Table::Plain)?;
+    mounted.end()?;
+    Ok((acks, recorder.finish()?))
+}
+
+/// Drains, takes a snapshot and goes on from it in a new process.
+fn move_on(context: &Context, guest: &mut Guest, part: u64) -> Result<()> {
+    context.step(&format!("snapshot and restore {part}"));
+    pause_observed(guest, "data")?;
+    let folder = context.snapshot_folder("snapshot")?;
+    guest.snapshot(&folder)?;
+    guest.kill()?;
+    guest.restore(&Restore {
+        allow_stale: false,
+        from: folder.clone(),
+    })?;
+    guest.resume()?;
+    let counters = guest.counters("data")?;
+    context.measure("flushes_after_last_restore", counters.get("flushes"));
+    wait::until("the guest's answer", SHORT, || {
+        Ok(guest.machine().alive().is_ok().then_some(()))
+    })?;
+    Ok(fs::remove_dir_all(folder)?)
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Which sync calls keep what was stored through a mapping, on which filesystem: no guest, only
+//! what a VMM could do on its host.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Error, Result as IoResult};
+use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use guest_agent::ack::{BlockAck, Counters, Header, Layout};
+use guest_agent::pattern::{BLOCK, Tag, content};
+use guest_agent::random::Sequence;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::mman::{MapFlags, MsFlags, ProtFlags, mmap, msync, munmap};
+
+use crate::inside::context::Context;
+use crate::inside::disk::HostFs;
+use crate::inside::replay::{Acked, Marks, Mounted, Recorder, Replay, Subject, Tally, choose};
+use crate::scenarios::cuts::MOMENTS;
+
+const BLOCKS: u64 = 16;
+const FILE_BYTES: u64 = BLOCKS * 4096;
+const LOG_BYTES: u64 = 512 << 20;
+/// Stores of one recording, each with its sync and its ack.
+const WRITES: u64 = 24;
+
+const FILESYSTEMS: [(HostFs, &str); 3] = [
+    (HostFs::Ext4, "ext4"),
+    (HostFs::Xfs, "xfs"),
+    (HostFs::Btrfs, "btrfs"),
+];
+
+/// How a file gets its blocks.
+const PREALLOCATED: [(bool, &str); 2] = [(true, "preallocated"), (false, "sparse")];
+
+/// A call that a VMM might take for a flush.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Call {
+    Fdatasync,
+    Fsync,
+    Msync,
+    SyncFileRange,
+}
+
+const CALLS: [Call; 4] = [
+    Call::Fdatasync,
+    Call::Fsync,
+    Call::Msync,
+    Call::SyncFileRange,
+];
+
+impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fdatasync => "fdatasync",
+            Self::Fsync => "fsync",
+            Self::Msync => "msync",
+            Self::SyncFileRange => "sync_file_range",
+        }
+    }
+
+    /// It hands the pages to the disk and leaves them in its cache.
+    fn is_a_flush(self) -> bool {
+        self != Self::SyncFileRange
+    }
+}
+
+/// `cuts-sync-calls`.
+pub fn run(context: &mut Context) -> Result<()> {
+    let mut wrong = Vec::new();
+    let mut seen_lost = 0;
+    for (fs, name) in FILESYSTEMS {
+        for (what, call, tally) in one_filesystem(context, fs, name)? {
+            context.measure(&what, &tally);
+            ensure!(tally.acked > 0, "{what}: no cut had an acked block");
+            seen_lost += if call.is_a_flush() { 0 } else { tally.lost };
+            if call.is_a_flush() && !tally.holds() {
+                wrong.push(format!("{what}: {tally:?}"));
+            }
+        }
+    }
+    if let Some(first) = wrong.first() {
+        bail!("{} cases lost something; the first: {first}", wrong.len());
+    }
+    ensure!(
+        seen_lost > 0,
+        "the run does not count: sync_file_range lost nothing, so a lost block is not seen"
+    );
+    Ok(())
+}
+
+/// One call on one kind of file.
+struct Case {
+    call: Call,
+    /// Tells its file and its marks from the others'.
+    name: String,
+    acked: Acked,
+}
+
+fn one_filesystem(
+    context: &mut Context,
+    fs: HostFs,
+    name: &str,
+) -> Result<Vec<(String, Call, Tally)>> {
+    context.step(&format!("record on {name}"));
+    let seed = context.trial.seed;
+    let recorder = context.recorder(name, fs.smallest(), LOG_BYTES)?;
+    fs.make(&recorder.path().display().to_string())?;
+    let mounted = Mounted::new(recorder.path(), "data", "rw")?;
+    let mut cases = Vec::new();
+    for (preallocated, kind) in PREALLOCATED {
+        for call in CALLS {
+            let name = format!("{}-{kind}", call.name());
+            cases.push(
+                record(&recorder, &mounted.at, call, &name, preallocated, seed).context(name)?,
+            );
+        }
+    }
+    mounted.end()?;
+    let log = recorder.finish()?;
+
+    let moments = context.number("moments", MOMENTS)?;
+    let each = moments.div_ceil(u64::try_from(cases.len())?);
+    context.step(&format!(
+        "cut the power {each} times for each case on {name}"
+    ));
+    let mut replay = Replay::new(&log, recorder.size())?;
+    let mut tallies = BTreeMap::new();
+    for case in &cases {
+        let places: Vec<_> = case.acked.places(&log.entries);
+        let places: Vec<_> = places.iter().map(|one| one.0).collect();
+        let (Some(first), Some(last)) = (places.first(), places.last()) else {
+            bail!("the log has no mark of {}", case.name);
+        };
+        let subject = Subject {
+            acked: &case.acked,
+            file: &case.name,
+            inside: None,
+            options: fs.copy_options(),
+        };
+        let mut tally = Tally::default();
+        for cut in choose(&places, first + 1..last + 1, each, seed) {
+            fs.forget()?;
+            replay.judge(&cut, &subject, &mut tally)?;
+        }
+        tallies.insert(case.name.clone(), tally);
+    }
+    fs.forget()?;
+    Ok(cases
+        .into_iter()
+        .filter_map(|case| {
+            let tally = tallies.remove(&case.name)?;
+            Some((format!("{name} {}", case.name), case.call, tally))
+        })
+        .collect())
+}
+
+fn record(
+    recorder: &Recorder,
+    at: &Path,
+    call: Call,
+    name: &str,
+    preallocated: bool,
+    seed: u64,
+) -> Result<Case> {
+    let path = at.join(name);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    file.set_len(FILE_BYTES)?;
+    if preallocated {
+        let bytes = i64::try_from(FILE_BYTES)?;
+        fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+    }
+    // The file itself is there: the question is what a later call keeps of its content.
+    file.sync_all()?;
+    File::open(at)?.sync_all()?;
+    let map = Map::new(file)?;
+    let marks = recorder.marks()?;
+    let acked = overwrite(&map, call, name, &marks, seed)?;
+    Ok(Case {
+        call,
+        name: name.to_owned(),
+        acked,
+    })
+}
+
+fn overwrite(map: &Map, call: Call, name: &str, marks: &Marks, seed: u64) -> Result<Acked> {
+    let header = Header {
+        run: 1,
+        seed,
+        threads: 1,
+        blocks_per_thread: BLOCKS,
+        first_block: 0,
+        layout: Layout::Raw,
+    };
+    let mut acked = Acked::new(name, header);
+    let mut random = Sequence::new(seed);
+    let mut seqs = [0; 16];
+    for write in 1..=WRITES {
+        let block = random.below(BLOCKS);
+        let seq = &mut seqs[usize::try_from(block)?];
+        *seq += 1;
+        let tag = Tag {
+            seed,
+            block,
+            seq: *seq,
+        };
+        let bytes = content(tag);
+        map.store(usize::try_from(block)?, &bytes);
+        map.sync(call)?;
+        let ack = BlockAck {
+            run: 1,
+            thread: 0,
+            tag,
+            content_crc: crc32fast::hash(bytes.as_slice()),
+            time_ns: write,
+            counters: Counters {
+                fsyncs: write,
+                ..Counters::default()
+            },
+        };
+        marks.set(&acked.note_one(&ack))?;
+    }
+    Ok(acked)
+}
+
+/// A shared mapping of a file, as a VMM has it.
+struct Map {
+    file: File,
+    start: NonNull<libc::c_void>,
+    bytes: NonZeroUsize,
+}
+
+impl Map {
+    fn new(file: File) -> Result<Self> {
+        let bytes = NonZeroUsize::new(usize::try_from(FILE_BYTES)?).context("no bytes")?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok(Self { file, start, bytes })
+    }
+
+    fn store(&self, block: usize, bytes: &[u8; BLOCK]) {
+        assert!((block + 1) * BLOCK <= self.bytes.get(), "block {block}");
+        // SAFETY: the target lies within the mapping, see above, and nothing borrows that memory.
+        unsafe {
+            let target = self.start.as_ptr().byte_add(block * BLOCK).cast();
+            bytes.as_ptr().copy_to_nonoverlapping(target, BLOCK);
+        }
+    }
+
+    fn sync(&self, call: Call) -> IoResult<()> {
+        match call {
+            Call::Fdatasync => self.file.sync_data(),
+            Call::Fsync => self.file.sync_all(),
+            // SAFETY: start and length are those of the mapping, which lives as long as `self`.
+            Call::Msync => Ok(unsafe { msync(self.start, self.bytes.get(), MsFlags::MS_SYNC) }?),
+            Call::SyncFileRange => {
+                let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+                    | libc::SYNC_FILE_RANGE_WRITE
+                    | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+                // SAFETY: no pointer; the descriptor is borrowed from a live file.
+                match unsafe { libc::sync_file_range(self.file.as_raw_fd(), 0, 0, flags) } {
+                    0 => Ok(()),
+                    _ => Err(Error::last_os_error()),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: start and length are those of the mapping; nothing points into it any more.
+        // It can only fail for an address that is no mapping.
+        let _ = unsafe { munmap(self.start, self.bytes.get()) };
+    }
+}

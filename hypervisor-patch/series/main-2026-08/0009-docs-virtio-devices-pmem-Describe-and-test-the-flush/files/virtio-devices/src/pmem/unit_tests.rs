@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
+use std::time::SystemTime;
 
 use pmem_flush::protocol::REQUEST_FLUSH;
 use pmem_flush::test_utils::{
@@ -349,8 +350,7 @@ fn snapshot_does_not_lose_discarded_writes() {
     // Each host may have a copy of its own of a file that is only read.
     let device = device.restore(state);
     let copy = create_file(&device.dir.path().join("pmem"));
-    copy.set_modified(std::time::SystemTime::UNIX_EPOCH)
-        .unwrap();
+    copy.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     device.pmem.check_file(false).unwrap();
     copy.set_len(2 * FILE_SIZE).unwrap();
     device.pmem.check_file(false).unwrap_err();

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
 use crate::host::apt::{Apt, BACKPORTS, SUITE};
@@ -117,13 +117,44 @@ impl BuildRoot {
             command.arg(from).arg(place);
         }
         command.arg("--").args(words);
-        tool::output(&mut command).context(
-            "in the root for builds, which takes root or a kernel that lets users make namespaces",
-        )
+        let output = command.output().context("cannot run unshare")?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if !output.status.success() {
+            bail!("{}", failure(&words.join(" "), &said));
+        }
+        Ok(said)
     }
+}
+
+/// What to say of a command in the root that failed, or that was not even begun.
+fn failure(command: &str, said: &str) -> String {
+    let said = tool::tail(said, 20);
+    if ["unshare:", "mount:", "chroot:"]
+        .iter()
+        .any(|tool| said.starts_with(tool))
+    {
+        return format!(
+            "cannot enter the root for builds, which takes root, or a kernel that lets users make \
+             namespaces: {said}"
+        );
+    }
+    format!("{command} failed:\n{said}")
 }
 
 /// The package with a kernel's headers, which is the name of their directory too.
 pub fn headers(release: &str) -> String {
     format!("linux-headers-{release}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_cannot_be_entered_is_not_taken_for_a_build_that_fails() {
+        let refused = failure("make", "unshare: unshare failed: Operation not permitted\n");
+        assert!(refused.contains("namespaces") && refused.contains("not permitted"));
+        let failed = failure("make -C /build", "a.c:1: error: unshare: no\n");
+        assert!(failed.starts_with("make -C /build failed") && failed.contains("a.c:1"));
+    }
 }

@@ -186,6 +186,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::host::guests;
     use crate::scenarios::{self, Usual};
 
     #[derive(Parser)]
@@ -274,5 +275,30 @@ mod tests {
         assert_eq!(chosen.vmm.kind, VmmKind::Vmm);
         assert_eq!(chosen.options["rounds"], "9");
         assert_eq!(chosen.options["control"], "on");
+    }
+
+    #[test]
+    fn a_guests_test_runs_with_what_was_chosen_but_a_control_with_its_own() {
+        let trial = |name: &str, words: &[&str]| {
+            let under = if name.starts_with("kasan") {
+                Under::Kasan
+            } else {
+                Under::Stock
+            };
+            let target = parse(words).unwrap().target;
+            let trial = target.guest_trial(guests::find(name).unwrap(), under, name, 1);
+            (trial.driver, trial.kernel)
+        };
+        let words = ["--driver", "c", "--kernel", "6.12"];
+        assert_eq!(trial("guest-sanity", &[]), (Driver::Rust, "7.3".to_owned()));
+        assert_eq!(
+            trial("guest-sanity", &words),
+            (Driver::C, "6.12".to_owned())
+        );
+        let control = (Driver::C, "7.3".to_owned());
+        assert_eq!(trial("guest-unbind-control", &[]), control);
+        let others = ["--driver", "rust", "--kernel", "6.12"];
+        assert_eq!(trial("guest-unbind-control", &others), control);
+        assert_eq!(trial("kasan-sanity", &words).1, KASAN);
     }
 }

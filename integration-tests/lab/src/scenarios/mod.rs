@@ -13,11 +13,13 @@ use crate::inside::context::Context;
 use crate::job::{Driver, VmmKind};
 
 mod bench;
+mod busy;
 mod demo;
 mod discard_writes;
 mod discard_writes_snapshot;
 mod driver_coalesces;
 mod driver_faults;
+mod driver_removal;
 mod error_latch;
 mod hostile_guest;
 mod hotplug;
@@ -401,7 +403,7 @@ pub const ALL: &[Scenario] = &[
         groups: LAB,
         limit: minutes(5),
         name: "driver-surprise-removal",
-        run: driver_faults::surprise_removal,
+        run: driver_removal::surprise,
         settings: &[],
         summary: "a device that is pulled out under load: EIO to all, unbind works, the others go on",
         usual: RUST,
@@ -412,7 +414,7 @@ pub const ALL: &[Scenario] = &[
         groups: LAB,
         limit: minutes(5),
         name: "driver-unplug",
-        run: driver_faults::unplug,
+        run: driver_removal::unplug,
         settings: &[],
         summary: "an orderly unplug under load: nobody hangs, nothing breaks",
         usual: Usual {

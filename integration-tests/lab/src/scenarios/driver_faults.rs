@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! The guest's driver and devices that lie, say nothing, ask for a reset or are pulled out:
-//! errors for all who wait, no hang, and a device that works again.
+//! The guest's driver and devices that lie, say nothing or ask for a reset: errors for all who
+//! wait, no hang, and a device that works again.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::inside::context::Context;
 use crate::inside::disk::{Backing, HostFs};
 use crate::inside::driver::{Bound, Flusher, boot, read, write};
 use crate::inside::guest::{Guest, SHORT};
-use crate::inside::machine::{Capability, Pmem, Refused};
+use crate::inside::machine::{Capability, Pmem};
 use crate::inside::wait;
 use crate::job::Driver;
 use crate::scenarios::support::{ms, no_errors, value};
@@ -20,13 +20,13 @@ use crate::scenarios::support::{ms, no_errors, value};
 /// Size of each device.
 const BYTES: u64 = 16 << 20;
 /// How long the driver waits for an answer, where it is told to.
-const TIMEOUT_MS: u64 = 2_000;
+pub const TIMEOUT_MS: u64 = 2_000;
 /// The answer that comes too late.
 const LATE_MS: u64 = 5_000;
 /// The accidents happen after so many flushes.
-const ACCIDENT: u64 = 60;
+pub const ACCIDENT: u64 = 60;
 /// When all who wait must have their errors: the timeout, and time for an emulated machine.
-const ENDED: Duration = Duration::from_secs(30);
+pub const ENDED: Duration = Duration::from_secs(30);
 const THREADS: u32 = 4;
 /// fsyncs of each thread where a few will do.
 const FEW: u64 = 3;
@@ -138,6 +138,8 @@ pub fn silent(context: &mut Context) -> Result<()> {
         let met = Flusher::counts(&mut guest)?;
         Ok((met.errors() >= 24).then_some(met))
     })?;
+    // Threads that fail fast leave an emulated guest no time for anything else.
+    Flusher::stop(&mut guest, SHORT)?;
     context.measure("flushes_failed", met.errors());
     context.measure("longest_flush_ms", ms(met.longest));
     ensure!(met.done == 0, "{} flushes have succeeded", met.done);
@@ -148,7 +150,6 @@ pub fn silent(context: &mut Context) -> Result<()> {
         "the longest flush took {} ms with a timeout of {TIMEOUT_MS} ms",
         ms(met.longest)
     );
-    write(&mut guest, &format!("{TRACING}/tracing_on"), "0")?;
     let trace = read(&mut guest, &format!("{TRACING}/trace"))?;
     let timed_out = trace.matches("result=-110").count();
     context.measure("flushes_that_returned_etimedout", timed_out);
@@ -162,7 +163,6 @@ pub fn silent(context: &mut Context) -> Result<()> {
     ensure!(timeouts == 1, "the driver counts {timeouts} timeouts");
     let said = bound.logged(&mut guest, "did not answer")?;
     ensure!(said == 1, "the driver says so {said} times");
-    Flusher::stop(&mut guest, SHORT)?;
     works_again(context, &mut guest, &bound, 0)?;
     guest.is_well()?;
     guest.machine().alive()
@@ -188,134 +188,13 @@ pub fn needs_reset(context: &mut Context) -> Result<()> {
     guest.machine().alive()
 }
 
-/// `driver-surprise-removal`.
-pub fn surprise_removal(context: &mut Context) -> Result<()> {
-    context.needs(&[Capability::Fault])?;
-    let backing = room(context, 3)?;
-    let pmem = vec![
-        device(&backing, "ones", Some(&format!("gone:{ACCIDENT}")))?,
-        device(&backing, "zeros", Some(&format!("gone-zeros:{ACCIDENT}")))?,
-        device(&backing, "stays", None)?,
-    ];
-    // All ones have NEEDS_RESET among them; zeros say nothing, as a silent device.
-    let mut guest = boot(context, pmem, &format!("flush_timeout_ms={TIMEOUT_MS}"))?;
-    for (index, name) in ["ones", "zeros"].into_iter().enumerate() {
-        context.step(&format!(
-            "pull a device whose registers then read as {name}"
-        ));
-        let bound = Bound::find(&mut guest, index)?;
-        let flusher = Flusher {
-            threads: 2,
-            fua_threads: 2,
-            fua_page: 2048,
-        };
-        flusher.start(&mut guest, &bound.path)?;
-        let report = many(context, &mut guest, name, index)?;
-        accident_met(context, &report).with_context(|| name.to_owned())?;
-        let failed = wait::until("an error for the kernel's threads", ENDED, || {
-            let met = Flusher::counts(&mut guest)?;
-            Ok((met.errors() >= 16).then_some(met))
-        })?;
-        context.measure(&format!("{name}_longest_flush_ms"), ms(failed.longest));
-        bound.is(&mut guest, "broken")?;
-        let said = bound.logged(&mut guest, "broken:")?;
-        ensure!(said == 1, "the driver says so {said} times");
-        Flusher::stop(&mut guest, SHORT)?;
-
-        context.step(&format!("take it away ({name})"));
-        let begun = Instant::now();
-        if index == 0 {
-            // The bus has noticed: the transport's driver lets go of the whole device.
-            guest.done(Step::Write {
-                path: "/sys/bus/platform/drivers/virtio-mmio/unbind".to_owned(),
-                text: bound.parent.clone(),
-            })?;
-        } else {
-            bound.unbind(&mut guest, SHORT)?;
-        }
-        context.measure(&format!("{name}_unbind_ms"), ms(begun.elapsed()));
-    }
-    context.step("the device that stays");
-    // The first one is no longer in the list.
-    let report = few(context, &mut guest, "stays", 1)?;
-    no_errors(&report)?;
-    guest.is_well()?;
-    guest.machine().alive()
-}
-
-/// `driver-unplug`.
-pub fn unplug(context: &mut Context) -> Result<()> {
-    let backing = room(context, 2)?;
-    let pmem = vec![
-        device(&backing, "data", None)?,
-        device(&backing, "stays", None)?,
-    ];
-    let mut guest = boot(context, pmem, "")?;
-    let bound = Bound::find(&mut guest, 0)?;
-    context.step("unplug the device under load");
-    let flusher = Flusher {
-        threads: 4,
-        fua_threads: 0,
-        fua_page: 0,
-    };
-    flusher.start(&mut guest, &bound.path)?;
-    start(context, &mut guest, "load", 0, (OnError::Stop, 0))?;
-    wait::until("flushes", SHORT, || {
-        Ok((Flusher::done(&mut guest)? >= 50).then_some(()))
-    })?;
-    let by_host = match guest.machine().unplug("data") {
-        Ok(()) => true,
-        Err(error) => match error.downcast_ref::<Refused>() {
-            Some(refused) => {
-                context.measure("unplug_refused", &refused.text);
-                false
-            }
-            None => return Err(error),
-        },
-    };
-    context.measure("unplugged_by_the_host", by_host);
-    if !by_host {
-        // QEMU takes no virtio-pmem device out, whatever slot it is in ("this virtio based memory
-        // devices cannot be unplugged"). This is what the guest would do if a host asked for it.
-        guest
-            .order(
-                Step::Write {
-                    path: format!("/sys/bus/pci/devices/{}/remove", bound.parent),
-                    text: "1".to_owned(),
-                },
-                SHORT,
-            )
-            .context("removal of the PCI function under load")?;
-    }
-    let report = guest.load_wait("load", ENDED)?;
-    context.measure("fsyncs_before", report.fsyncs);
-    ensure!(
-        report.fsyncs > 0,
-        "the run does not count: no sync before it"
-    );
-    let met = Flusher::counts(&mut guest)?;
-    context.measure("flushes_of_kernel_threads", met.done);
-    Flusher::stop(&mut guest, SHORT)?;
-    let said = bound.logged(&mut guest, "broken:")?;
-    ensure!(said == 0, "an orderly removal broke the device");
-    let last = no_errors(&few(context, &mut guest, "stays", 0)?);
-    last.context("the device that stays")?;
-    if !by_host {
-        context.step("plug it in again");
-        write(&mut guest, "/sys/bus/pci/rescan", "1")?;
-        guest.devices(2)?;
-        let back = no_errors(&few(context, &mut guest, "back", 0)?);
-        back.context("the device that came back")?;
-    }
-    guest.is_well()?;
-    guest.machine().alive()
-}
-
-fn room(context: &mut Context, devices: usize) -> Result<Backing> {
+/// Room for so many devices.
+pub fn room(context: &mut Context, devices: usize) -> Result<Backing> {
     context.backing("data", HostFs::Ext4, BYTES * u64::try_from(devices)?)
 }
 
-fn device(backing: &Backing, id: &str, fault: Option<&str>) -> Result<Pmem> {
+/// A device in a file of its own.
+pub fn device(backing: &Backing, id: &str, fault: Option<&str>) -> Result<Pmem> {
     let file = backing.written_file(&format!("{id}.img"), BYTES)?;
     Ok(Pmem {
         fault: fault.map(str::to_owned),
@@ -323,7 +202,8 @@ fn device(backing: &Backing, id: &str, fault: Option<&str>) -> Result<Pmem> {
     })
 }
 
-fn start(
+/// Starts fsyncs on a device: what to do after an error, and how many each thread makes.
+pub fn start(
     context: &Context,
     guest: &mut Guest,
     name: &str,
@@ -340,13 +220,13 @@ fn start(
 }
 
 /// A few fsyncs of each thread, whatever they return.
-fn few(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Result<LoadReport> {
+pub fn few(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Result<LoadReport> {
     load(context, guest, name, index, (OnError::GoOn, FEW))
 }
 
 /// fsyncs until the first error; more than the accident lets through, if all threads share each
 /// flush.
-fn many(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Result<LoadReport> {
+pub fn many(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Result<LoadReport> {
     load(context, guest, name, index, (OnError::Stop, 4 * ACCIDENT))
 }
 
@@ -380,7 +260,7 @@ fn only_eio(report: &LoadReport) -> Result<()> {
 }
 
 /// The device worked for a while, then everyone got EIO.
-fn accident_met(context: &Context, report: &LoadReport) -> Result<()> {
+pub fn accident_met(context: &Context, report: &LoadReport) -> Result<()> {
     context.measure(&format!("{}_fsyncs_before", report.name), report.fsyncs);
     ensure!(
         report.fsyncs > 0,
@@ -406,7 +286,7 @@ fn works_again(context: &Context, guest: &mut Guest, bound: &Bound, index: usize
     Ok(())
 }
 
-/// Records what the driver returns to the memory's users.
+/// Records the -ETIMEDOUTs that the driver returns to the memory's users.
 fn trace_flushes(context: &Context, guest: &mut Guest) -> Result<()> {
     let function = match context.trial.driver {
         Driver::Rust => "vpr_flush",
@@ -420,6 +300,9 @@ fn trace_flushes(context: &Context, guest: &mut Guest) -> Result<()> {
     })?;
     let probe = format!("r64:flushed {function} result=$retval:s32");
     write(guest, &format!("{TRACING}/kprobe_events"), &probe)?;
+    // Those that are looked for, not the thousands after them.
+    let filter = format!("{TRACING}/events/kprobes/flushed/filter");
+    write(guest, &filter, "result == -110")?;
     write(
         guest,
         &format!("{TRACING}/events/kprobes/flushed/enable"),

@@ -14,8 +14,8 @@ use crate::inside::driver::{Bound, read};
 use crate::inside::guest::{Guest, SHORT, code};
 use crate::inside::machine::Pmem;
 use crate::job::Driver;
+use crate::scenarios::busy::tool;
 use crate::scenarios::support::{DATA_BYTES, STOP, acked, no_errors, verified};
-use crate::scenarios::suspends::tool;
 
 /// What a flush of the disk takes.
 const COST_MS: u32 = 20;

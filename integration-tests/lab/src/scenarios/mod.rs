@@ -13,6 +13,7 @@ use crate::inside::context::Context;
 use crate::job::{Driver, VmmKind};
 
 mod bench;
+mod busy;
 mod cuts;
 mod cuts_schedule;
 mod cuts_sync_calls;
@@ -21,6 +22,7 @@ mod discard_writes;
 mod discard_writes_snapshot;
 mod driver_coalesces;
 mod driver_faults;
+mod driver_removal;
 mod error_latch;
 mod hostile_guest;
 mod hotplug;
@@ -410,7 +412,7 @@ pub const ALL: &[Scenario] = &[
         groups: LAB,
         limit: minutes(5),
         name: "driver-surprise-removal",
-        run: driver_faults::surprise_removal,
+        run: driver_removal::surprise,
         settings: &[],
         summary: "a device that is pulled out under load: EIO to all, unbind works, the others go on",
         usual: RUST,
@@ -421,7 +423,7 @@ pub const ALL: &[Scenario] = &[
         groups: LAB,
         limit: minutes(5),
         name: "driver-unplug",
-        run: driver_faults::unplug,
+        run: driver_removal::unplug,
         settings: &[],
         summary: "an orderly unplug under load: nobody hangs, nothing breaks",
         usual: Usual {

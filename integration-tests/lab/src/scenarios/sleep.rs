@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use guest_agent::client::ClientError;
-use guest_agent::wire::Outcome;
+use guest_agent::wire::{Outcome, Step};
 
 use crate::inside::events;
 use crate::inside::guest::Guest;
 use crate::inside::wait;
-use crate::scenarios::suspends::Way;
 
 /// How long it may take to fall asleep or to wake up: the freezer's 90 s, the driver's 10 s, and
 /// an emulated machine's time for the rest.
@@ -27,6 +26,36 @@ const ASKED: Duration = Duration::from_secs(2);
 
 /// The device by which sleep and waking up are seen.
 const SEEN_BY: &str = "data";
+
+/// How the guest sleeps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// s2idle: devices are frozen, the CPU idles.
+    Idle,
+    /// S3: the machine forgets its devices.
+    Ram,
+    /// Hibernation and back, without a power-off: an image is written and loaded.
+    Disk,
+}
+
+impl Way {
+    /// What is written to /sys/power/state.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "freeze",
+            Self::Ram => "mem",
+            Self::Disk => "disk",
+        }
+    }
+
+    /// The order that begins it. Its answer comes after the resume.
+    pub fn step(self) -> Step {
+        Step::Write {
+            path: "/sys/power/state".to_owned(),
+            text: self.word().to_owned(),
+        }
+    }
+}
 
 /// A guest that sleeps.
 pub struct Asleep {

@@ -9,8 +9,9 @@ use anyhow::{Result, bail, ensure};
 use crate::inside::context::Context;
 use crate::inside::driver::Flusher;
 use crate::inside::machine::{Capability, Restore};
-use crate::scenarios::sleep::{Attempt, attempt, sleep_and_wake, wake};
-use crate::scenarios::suspends::{Busy, COST_MS, Way};
+use crate::scenarios::busy::Busy;
+use crate::scenarios::sleep::{Attempt, Way, attempt, sleep_and_wake, wake};
+use crate::scenarios::suspends::COST_MS;
 
 /// Rounds, each with two suspends and two snapshots; `--set cycles=N`.
 const CYCLES: u64 = 2;

@@ -24,7 +24,7 @@ pub const TIMEOUT_MS: u64 = 2_000;
 /// The answer that comes too late.
 const LATE_MS: u64 = 5_000;
 /// The accidents happen after so many flushes.
-pub const ACCIDENT: u64 = 60;
+const ACCIDENT: u64 = 60;
 /// When all who wait must have their errors: the timeout, and time for an emulated machine.
 pub const ENDED: Duration = Duration::from_secs(30);
 const THREADS: u32 = 4;
@@ -226,7 +226,7 @@ pub fn few(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Re
 
 /// fsyncs until the first error; more than the accident lets through, if all threads share each
 /// flush.
-pub fn many(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Result<LoadReport> {
+fn many(context: &Context, guest: &mut Guest, name: &str, index: usize) -> Result<LoadReport> {
     load(context, guest, name, index, (OnError::Stop, 4 * ACCIDENT))
 }
 

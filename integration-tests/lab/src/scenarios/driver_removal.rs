@@ -12,18 +12,19 @@ use crate::inside::driver::{Bound, Flusher, boot, write};
 use crate::inside::guest::SHORT;
 use crate::inside::machine::{Capability, Refused};
 use crate::inside::wait;
-use crate::scenarios::driver_faults::{
-    ACCIDENT, ENDED, TIMEOUT_MS, accident_met, device, few, many, room, start,
-};
+use crate::scenarios::driver_faults::{ENDED, TIMEOUT_MS, accident_met, device, few, room, start};
 use crate::scenarios::support::{ms, no_errors};
+
+/// The device goes after so many flushes: both loads have begun by then.
+const GONE: u64 = 300;
 
 /// `driver-surprise-removal`.
 pub fn surprise(context: &mut Context) -> Result<()> {
     context.needs(&[Capability::Fault])?;
     let backing = room(context, 3)?;
     let pmem = vec![
-        device(&backing, "ones", Some(&format!("gone:{ACCIDENT}")))?,
-        device(&backing, "zeros", Some(&format!("gone-zeros:{ACCIDENT}")))?,
+        device(&backing, "ones", Some(&format!("gone:{GONE}")))?,
+        device(&backing, "zeros", Some(&format!("gone-zeros:{GONE}")))?,
         device(&backing, "stays", None)?,
     ];
     // All ones have NEEDS_RESET among them; zeros say nothing, as a silent device.
@@ -38,8 +39,11 @@ pub fn surprise(context: &mut Context) -> Result<()> {
             fua_threads: 2,
             fua_page: 2048,
         };
+        start(context, &mut guest, name, index, (OnError::Stop, 0))?;
         flusher.start(&mut guest, &bound.path)?;
-        let report = many(context, &mut guest, name, index)?;
+        let report = guest
+            .load_wait(name, ENDED)
+            .context("who waits for the device is not told")?;
         accident_met(context, &report).with_context(|| name.to_owned())?;
         let failed = wait::until("an error for the kernel's threads", ENDED, || {
             let met = Flusher::counts(&mut guest)?;

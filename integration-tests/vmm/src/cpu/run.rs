@@ -4,6 +4,7 @@
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use super::still::Trial;
 use crate::machine::GuestExit;
 
 /// What a vCPU reaches besides memory. Called on vCPU threads, several at once; a call
@@ -33,7 +34,7 @@ pub enum Stop {
 }
 
 /// Runs the guest until it is interrupted or ends.
-pub fn run(fd: &mut VcpuFd, id: u8, bus: &dyn Bus) -> Stop {
+pub fn run(fd: &mut VcpuFd, id: u8, bus: &dyn Bus, trial: &mut Trial) -> Stop {
     loop {
         match fd.run() {
             Ok(VcpuExit::IoIn(port, data)) => {
@@ -60,6 +61,12 @@ pub fn run(fd: &mut VcpuFd, id: u8, bus: &dyn Bus) -> Stop {
             Ok(VcpuExit::Shutdown) => return Stop::Exit(GuestExit::Reset),
             Ok(VcpuExit::MemoryFault { gpa, .. }) => {
                 return fault(id, bus, Some(gpa));
+            }
+            // Nobody else steps: the instruction on trial has succeeded.
+            Ok(VcpuExit::Debug(_)) => {
+                if let Err(e) = trial.end(fd) {
+                    return failed(id, &format!("cannot stop single-stepping: {e}"));
+                }
             }
             Ok(VcpuExit::InternalError) => {
                 // SAFETY: this exit reason says that `internal` is the valid member.

@@ -9,8 +9,6 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nix::sys::statvfs::fstatvfs;
-
 use super::mapping::Mapping;
 
 /// Whose memory is where.
@@ -74,24 +72,6 @@ fn suspect(window: &PmemWindow) -> Option<String> {
         _ => first_hole(window, 0).filter(|hole| *hole < window.mapping.size())?,
     };
     Some(format!("{} (or beyond)", at(window, offset)))
-}
-
-/// What is wrong with a window whose file cannot give every page: it was truncated, or it
-/// has holes on a full disk.
-pub fn starved(window: &PmemWindow) -> Option<String> {
-    let truncated = file_size(window).is_some_and(|size| size < window.mapping.size());
-    let full = || match fstatvfs(window.mapping.file()) {
-        Ok(disk) => disk.blocks_available() == 0,
-        Err(e) => {
-            log::debug!("fstatvfs: {e}");
-            false
-        }
-    };
-    if truncated || full() {
-        suspect(window)
-    } else {
-        None
-    }
 }
 
 fn file_size(window: &PmemWindow) -> Option<u64> {
@@ -181,15 +161,6 @@ mod tests {
         let file = full_file();
         let text = explain(&[window(&file)], None);
         assert!(text.contains("0x200000"), "{text}");
-    }
-
-    #[test]
-    fn a_file_with_holes_starves_only_on_a_full_disk_and_a_truncated_one_anywhere() {
-        let file = full_file();
-        let window = window(&file);
-        assert_eq!(starved(&window), None, "there is room on this disk");
-        file.as_file().set_len(MIB).unwrap();
-        assert!(starved(&window).unwrap().contains("truncated"));
     }
 
     #[test]

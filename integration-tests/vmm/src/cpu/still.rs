@@ -73,6 +73,23 @@ impl Trial {
     }
 }
 
+/// The guest physical addresses that the vCPU's registers point to: one of them, or one
+/// close by, is what its instruction reads or writes. KVM does not say which.
+pub fn addresses(fd: &VcpuFd) -> Vec<u64> {
+    let Ok(r) = fd.get_regs() else {
+        return Vec::new();
+    };
+    let registers = [
+        r.rdi, r.rsi, r.rax, r.rbx, r.rcx, r.rdx, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12,
+        r.r13, r.r14, r.r15, r.rip,
+    ];
+    let physical = registers.into_iter().filter_map(|address| {
+        let found = fd.translate_gva(address).ok()?;
+        (found.valid != 0).then_some(found.physical_address)
+    });
+    physical.collect()
+}
+
 fn single_step(fd: &VcpuFd, on: bool) -> io::Result<()> {
     let control = if on {
         KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP

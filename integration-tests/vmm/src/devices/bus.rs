@@ -10,7 +10,7 @@ use super::serial::SerialPort;
 use crate::cpu::Bus;
 use crate::layout;
 use crate::machine::GuestExit;
-use crate::virtio::fault::{PmemWindow, explain};
+use crate::virtio::fault::{PmemWindow, explain, explain_near};
 use crate::virtio::mmio::Mmio;
 use crate::virtio::pmem::Pmem;
 use crate::vm::VmError;
@@ -173,8 +173,12 @@ impl Bus for DeviceBus {
         true
     }
 
-    fn explain_fault(&self, address: Option<u64>) -> String {
+    fn explain_fault(&self, address: u64) -> String {
         explain(&self.pmem, address)
+    }
+
+    fn explain_fault_near(&self, addresses: &[u64]) -> String {
+        explain_near(&self.pmem, addresses)
     }
 }
 

@@ -51,6 +51,9 @@ enum Command {
         /// How long the device may take to answer, in milliseconds
         #[arg(long, default_value_t = 5000)]
         bound_ms: u64,
+        /// Before each reset wait for a byte in /run/hostile-hold
+        #[arg(long)]
+        hold: bool,
     },
     /// Send steps to a guest over a socket and print the outcomes, one JSON line each
     Order {
@@ -94,7 +97,7 @@ fn target(device: &str) -> Result<HostileTarget, String> {
     })
 }
 
-fn run_hostile(case: &str, device: &str, bound_ms: u64) -> Result<bool, String> {
+fn run_hostile(case: &str, device: &str, bound_ms: u64, hold: bool) -> Result<bool, String> {
     let cases = match case {
         "list" => {
             for case in Case::ALL {
@@ -111,7 +114,7 @@ fn run_hostile(case: &str, device: &str, bound_ms: u64) -> Result<bool, String> 
     let target = target(device)?;
     let mut ok = true;
     for case in cases {
-        let report = hostile::run(case, &target, Duration::from_millis(bound_ms))
+        let report = hostile::run(case, &target, Duration::from_millis(bound_ms), hold)
             .map_err(|error| format!("{}: {error}", case.name()))?;
         ok &= report.ok;
         let json = serde_json::to_string(&report).map_err(|error| error.to_string())?;
@@ -175,7 +178,8 @@ pub fn run() -> ExitCode {
             case,
             device,
             bound_ms,
-        } => run_hostile(&case, &device, bound_ms),
+            hold,
+        } => run_hostile(&case, &device, bound_ms, hold),
         Command::Order {
             socket,
             timeout,

@@ -46,14 +46,24 @@ pub fn within<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R
 
 /// True if `event` can be read, at once or within `wait`.
 pub fn is_readable(event: &EventFd, wait: Duration) -> bool {
+    let end = Instant::now() + wait;
     let mut poll = libc::pollfd {
         fd: event.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
     };
-    let ms = libc::c_int::try_from(wait.as_millis()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: one entry, which outlives the call.
-    unsafe { libc::poll(&raw mut poll, 1, ms) == 1 }
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let ms = libc::c_int::try_from(left.as_millis()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: one entry, which outlives the call.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, ms) };
+        // A fuzzer's timer interrupts the wait.
+        let interrupted =
+            ready < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
+        if !interrupted {
+            return ready == 1;
+        }
+    }
 }
 
 /// Counts interrupts.

@@ -198,7 +198,8 @@ impl Steps {
                 case,
                 target,
                 bound_ms,
-            } => hostile(&case, &target, bound_ms, stop),
+                hold,
+            } => hostile(&case, &target, bound_ms, hold, stop),
             Step::Poweroff => self.leave(OFF),
             Step::Reboot => self.leave(RESTART),
         }
@@ -414,15 +415,24 @@ fn read(path: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The longest that a hostile program is held.
+const HOLD_MS: u64 = 300_000;
+
 /// Runs the hostile program in a process of its own: it maps registers and may be killed.
-fn hostile(case: &str, target: &HostileTarget, bound_ms: u64, stop: &Stop) -> Result<Outcome> {
+fn hostile(
+    case: &str,
+    target: &HostileTarget,
+    bound_ms: u64,
+    hold: bool,
+    stop: &Stop,
+) -> Result<Outcome> {
     let device = match target {
         HostileTarget::Index(index) => index.to_string(),
         HostileTarget::Mmio(address) => format!("{address:#x}"),
         HostileTarget::Pci(name) => name.clone(),
     };
     let bound = bound_ms.to_string();
-    let argv = words(&[
+    let mut argv = words(&[
         "/proc/self/exe",
         "hostile",
         case,
@@ -431,8 +441,12 @@ fn hostile(case: &str, target: &HostileTarget, bound_ms: u64, stop: &Stop) -> Re
         "--bound-ms",
         &bound,
     ]);
-    // The case, the recovery and two resets each have the bound.
-    let limit = bound_ms.saturating_mul(6).saturating_add(10_000);
+    // The case, the recovery and two resets each have the bound; a hold has its own.
+    let mut limit = bound_ms.saturating_mul(6).saturating_add(10_000);
+    if hold {
+        argv.push("--hold".to_owned());
+        limit = limit.saturating_add(HOLD_MS);
+    }
     let result = tool::run(&argv, "", limit, stop).map_err(system("hostile"))?;
     let report = result
         .output

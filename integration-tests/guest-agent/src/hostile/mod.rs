@@ -10,6 +10,7 @@
 //! back.
 
 mod case;
+mod hold;
 mod memory;
 mod mmio;
 mod pci;
@@ -24,8 +25,10 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 pub use case::Case;
+pub use hold::HOLD;
 
 use crate::hostile::case::{Addresses, Expect};
+use crate::hostile::hold::Hold;
 use crate::hostile::memory::Page;
 use crate::hostile::ring::Ring;
 use crate::hostile::transport::{NEEDS_RESET, Transport};
@@ -119,15 +122,19 @@ struct Observed {
 ///
 /// The device cannot be driven at all: it is not there, or registers or memory cannot be had.
 /// What the device makes of the case is no error: it is in the report.
+///
+/// With `hold` the device is left as the case made it until somebody writes into [`HOLD`].
 pub fn run(
     case: Case,
     target: &HostileTarget,
     bound: Duration,
+    hold: bool,
 ) -> Result<HostileReport, HostileError> {
+    let hold = hold.then(Hold::new).transpose()?;
     let memory = Memory::new()?;
     let (mut transport, bound_again) = transport::open(target)?;
     let device = transport.as_mut();
-    let result = drive(case, device, &memory, bound);
+    let result = drive(case, device, &memory, bound, hold);
     // The device must let go of our pages before they are freed.
     let quiet = reset(device, bound);
     drop(transport);
@@ -147,6 +154,7 @@ fn drive(
     device: &mut dyn Transport,
     memory: &Memory,
     bound: Duration,
+    hold: Option<Hold>,
 ) -> Result<HostileReport, HostileError> {
     let size = start(device, memory, bound)?;
     if case == Case::Reset {
@@ -175,6 +183,10 @@ fn drive(
         guard_intact: memory.guard_intact(before.as_slice(), &ring),
         ..HostileReport::default()
     };
+    if let Some(hold) = hold {
+        hold.wait()?;
+        report.status_after_hold = Some(device.status());
+    }
     // It must come back whatever the case did to it.
     let recovery = recover(device, memory, bound);
     if let Ok(Some(time)) = &recovery {

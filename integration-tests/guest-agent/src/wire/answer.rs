@@ -205,6 +205,9 @@ pub struct HostileReport {
     pub needs_reset: bool,
     /// The interrupt status that was read (and so cleared) at the end: bit 0 queue, bit 1 config.
     pub interrupt_status: u32,
+    /// The device status after the hold, if one was asked for.
+    #[serde(default)]
+    pub status_after_hold: Option<u8>,
     /// From the kick to the answer, NEEDS_RESET or the bound, in microseconds.
     pub time_us: u64,
     /// Memory around the device-writable buffers was left alone.

@@ -205,6 +205,10 @@ pub enum Step {
         /// How long the device may take to answer.
         #[serde(default = "default_bound_ms")]
         bound_ms: u64,
+        /// Leave the device as the case made it until somebody writes into
+        /// [`crate::hostile::HOLD`], then go on to the reset.
+        #[serde(default)]
+        hold: bool,
     },
     /// Syncs, answers Done, powers off.
     Poweroff,

@@ -123,6 +123,11 @@ impl Context {
         Backing::new(&mut self.scratch, name, fs, bytes)
     }
 
+    /// The disk that backings are cut from.
+    pub fn scratch(&mut self) -> &mut Scratch {
+        &mut self.scratch
+    }
+
     /// A fresh disk of `bytes` that notes what is done to it, with room for `log` bytes of notes.
     pub fn recorder(&mut self, name: &str, bytes: u64, log: u64) -> Result<Recorder> {
         Recorder::new(name, self.scratch.cut(bytes)?, self.scratch.cut(log)?)

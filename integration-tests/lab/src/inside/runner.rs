@@ -159,7 +159,8 @@ fn one_trial(port: &mut Port, index: usize, trial: Trial) -> Result<TrialResult>
         .spawn()
         .context("cannot start a trial's process")?;
     let lines = lines_of(&mut child);
-    let until = begun + scenario.limit;
+    let limit = scenarios::limit(scenario, &result.trial);
+    let until = begun + limit;
     loop {
         match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Said::Step(text)) => port.write(&Record::Progress { text, trial: index })?,
@@ -172,8 +173,7 @@ fn one_trial(port: &mut Port, index: usize, trial: Trial) -> Result<TrialResult>
                 break;
             }
             Err(RecvTimeoutError::Timeout) => {
-                let limit = scenario.limit.as_secs();
-                let reason = format!("not over after its limit of {limit} s");
+                let reason = format!("not over after its limit of {} s", limit.as_secs());
                 result.outcome = Outcome::Failed { reason };
                 break;
             }

@@ -61,6 +61,7 @@ fn one(guest: &mut Guest, case: &str) -> Result<HostileReport> {
         case: case.to_owned(),
         target,
         bound_ms: BOUND_MS,
+        hold: false,
     };
     let report = match guest.order(step, SHORT)? {
         Outcome::Hostile(report) => report,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::inside::context::Context;
-use crate::job::{Driver, VmmKind};
+use crate::job::{Driver, Trial, VmmKind};
 
 mod bench;
 mod busy;
@@ -24,6 +24,7 @@ mod driver_coalesces;
 mod driver_faults;
 mod driver_removal;
 mod error_latch;
+mod faults;
 mod hostile_guest;
 mod hotplug;
 mod memory_pressure;
@@ -31,7 +32,9 @@ mod migration;
 mod pause_slow_disk;
 mod sanity;
 mod sleep;
+mod snapshot_moments;
 mod snapshot_under_load;
+mod soak;
 mod stale_file;
 mod stock_snapshot;
 mod support;
@@ -115,6 +118,12 @@ const CUTS: &[&str] = &["lab", "cuts"];
 /// A thousand cuts of one recording, on demand.
 const CUTS_LONG: &[&str] = &["cuts-long"];
 
+/// Live snapshots: part of the default run, and a group of its own.
+const SNAPSHOTS: &[&str] = &["lab", "snapshots"];
+
+/// What may break below: part of the default run, and a group of its own.
+const FAULTS: &[&str] = &["lab", "faults"];
+
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
@@ -163,7 +172,7 @@ pub const ALL: &[Scenario] = &[
                   that parks with a request popped (in_flight is not 0), or one that forgets or \
                   repeats an answer over a restore (fsyncs and flushes differ)",
         expect: Expect::Pass,
-        groups: LAB,
+        groups: SNAPSHOTS,
         limit: minutes(10),
         name: "snapshot-under-load",
         run: snapshot_under_load::raw,
@@ -172,9 +181,20 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
+        control: "it is one: the device answers before the sync",
+        expect: Expect::Failure(&["/dev/", "are not as acked"]),
+        groups: SNAPSHOTS,
+        limit: minutes(5),
+        name: "snapshot-under-load-control",
+        run: snapshot_under_load::raw,
+        settings: &[("fault", "early"), ("rounds", "2")],
+        summary: "snapshot-under-load sees acks that are not on the disk",
+        usual: USUAL,
+    },
+    Scenario {
         control: "as snapshot-under-load, and fsck",
         expect: Expect::Pass,
-        groups: LAB,
+        groups: SNAPSHOTS,
         limit: minutes(10),
         name: "snapshot-under-load-ext4",
         run: snapshot_under_load::ext4,
@@ -186,14 +206,59 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        control: "a disk with room (--set control=on), a writer that leaves its files behind, or a \
+                  failed snapshot that changes the VM's state",
+        expect: Expect::Pass,
+        groups: SNAPSHOTS,
+        limit: minutes(6),
+        name: "snapshot-moments",
+        run: snapshot_moments::run,
+        settings: &[],
+        summary: "after a drain that timed out, onto a full disk, with a sync that fails",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "it is one: the disk has room for the snapshot",
+        expect: Expect::Failure(&["a snapshot (disk_full) was accepted"]),
+        groups: SNAPSHOTS,
+        limit: minutes(5),
+        name: "snapshot-moments-control",
+        run: snapshot_moments::run,
+        settings: &[("control", "on")],
+        summary: "snapshot-moments sees a snapshot that has room",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a restore that forgets the device status, or serves a queue that needs a reset",
+        expect: Expect::Pass,
+        groups: SNAPSHOTS,
+        limit: minutes(5),
+        name: "snapshot-needs-reset",
+        run: snapshot_moments::needs_reset,
+        settings: &[],
+        summary: "a device that needs its reset still does after a restore, and recovers",
+        usual: USUAL,
+    },
+    Scenario {
         control: "a restore that does not compare the file's times or does not lock it",
         expect: Expect::Pass,
-        groups: LAB,
+        groups: SNAPSHOTS,
         limit: minutes(6),
         name: "stale-file",
         run: stale_file::run,
         settings: &[],
         summary: "a snapshot refuses a file that moved on, and takes a copy made while paused",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "it is one: a restore that does not compare the file's times",
+        expect: Expect::Failure(&["a restore with a stale file was accepted"]),
+        groups: SNAPSHOTS,
+        limit: minutes(5),
+        name: "stale-file-control",
+        run: stale_file::run,
+        settings: &[("control", "on")],
+        summary: "stale-file sees a restore that does not look",
         usual: USUAL,
     },
     Scenario {
@@ -206,6 +271,17 @@ pub const ALL: &[Scenario] = &[
         run: pause_slow_disk::run,
         settings: &[],
         summary: "a pause on a hung disk fails in time by name, and the guest goes on",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "it is one: a deadline that is longer than the disk hangs",
+        expect: Expect::Failure(&["a pause on a hung disk was accepted"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "pause-slow-disk-control",
+        run: pause_slow_disk::run,
+        settings: &[("control", "on")],
+        summary: "pause-slow-disk sees a pause without a deadline",
         usual: USUAL,
     },
     Scenario {
@@ -256,6 +332,138 @@ pub const ALL: &[Scenario] = &[
         usual: RUST,
     },
     Scenario {
+        control: "sync_error=report (fault-eio-once-control): the device does not latch",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-eio-once",
+        run: faults::eio_once,
+        settings: &[],
+        summary: "one failed sync: EIO, latched, and after a new start all that was acked is there",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "it is one: the device reports each failure once, as a stock one does",
+        expect: Expect::Failure(&["a failed sync did not latch"]),
+        groups: FAULTS,
+        limit: minutes(5),
+        name: "fault-eio-once-control",
+        run: faults::eio_once,
+        settings: &[("control", "on")],
+        summary: "fault-eio-once sees a device without a latch",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "an engine that answers success to a failed sync: no error reaches the guest",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-eio-for-ever",
+        run: faults::eio_for_ever,
+        settings: &[],
+        summary: "a disk that takes no write any more: each flush fails, the VMM can be ended",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as fault-eio-once; a pool that does not fill up: no flush fails",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-enospc",
+        run: faults::enospc,
+        settings: &[],
+        summary: "the thin pool below the filesystem is full: flushes fail, and come back when it grows",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "an engine that takes EROFS for success: no flush fails",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-read-only",
+        run: faults::read_only,
+        settings: &[],
+        summary: "the backing filesystem turns itself read-only: a flush that wrote nothing is no success",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a VMM that reads or syncs the file when it ends: it hangs or fails",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-unplugged",
+        run: faults::unplugged,
+        settings: &[],
+        summary: "the disk is gone: flushes fail, the VMM still answers, pauses and ends",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "the disk answers before the pause (--set control=on), or a pause without a deadline",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-hung",
+        run: faults::hung,
+        settings: &[],
+        summary: "a disk that answers nothing: a pause fails in time, then all is answered once",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a driver and a device with one sync for each fsync (the kernel's own: `--driver c`)",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-slow",
+        run: faults::slow,
+        settings: &[],
+        summary: "a slow disk: flushes share its syncs, and the API waits for none",
+        usual: RUST,
+    },
+    Scenario {
+        control: "a restore that makes the file anew or takes another (--set control=on)",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-unlinked",
+        run: faults::unlinked,
+        settings: &[],
+        summary: "the file is removed under the guest: it goes on, and the file can be had back",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a VMM that does not look for faults in vain: the guest stands still",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-hole",
+        run: faults::hole,
+        settings: &[],
+        summary: "a write into a hole on a full disk ends the VMM in order, naming file and offset",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as fault-hole",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-truncated",
+        run: faults::truncated,
+        settings: &[],
+        summary: "a file truncated under the guest ends the VMM in order, naming file and offset",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "as fault-hole; or a watch that only knows holes and truncated files",
+        expect: Expect::Pass,
+        groups: FAULTS,
+        limit: minutes(6),
+        name: "fault-bad-page",
+        run: faults::bad_page,
+        settings: &[],
+        summary: "a page that cannot be read ends the VMM in order, naming file and offset",
+        usual: USUAL,
+    },
+    Scenario {
         control: "both files on the slow disk, or one thread that syncs for both devices",
         expect: Expect::Pass,
         groups: LAB,
@@ -267,6 +475,17 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
+        control: "it is one: both files are on the slow disk",
+        expect: Expect::Failure(&["an fsync of the fast device took"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "two-devices-control",
+        run: two_devices::run,
+        settings: &[("control", "on")],
+        summary: "two-devices sees two devices that wait for one disk",
+        usual: USUAL,
+    },
+    Scenario {
         control: "a shared mapping: the file changes",
         expect: Expect::Pass,
         groups: LAB,
@@ -275,6 +494,17 @@ pub const ALL: &[Scenario] = &[
         run: discard_writes::run,
         settings: &[],
         summary: "with discard_writes a flush succeeds and the file stays as it was",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "it is one: the mapping is a shared one",
+        expect: Expect::Failure(&["times for a private mapping"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "discard-writes-control",
+        run: discard_writes::run,
+        settings: &[("control", "on")],
+        summary: "discard-writes sees a device that writes into its file",
         usual: USUAL,
     },
     Scenario {
@@ -297,6 +527,17 @@ pub const ALL: &[Scenario] = &[
         run: hostile_guest::run,
         settings: &[],
         summary: "every bad ring leaves a VMM that answers, pauses and resets",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "it is one: the device answers nothing at all",
+        expect: Expect::Failure(&["bad ring `good`", "it fell silent"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "hostile-guest-control",
+        run: hostile_guest::run,
+        settings: &[("fault", "silent")],
+        summary: "hostile-guest sees a device that falls silent",
         usual: USUAL,
     },
     Scenario {
@@ -520,6 +761,17 @@ pub const ALL: &[Scenario] = &[
         settings: &[],
         summary: "a flush that outlasts freeze_timeout_ms: EBUSY to the suspend, no error to others",
         usual: RUST,
+    },
+    Scenario {
+        control: "any defect that another scenario names: each of them is met here sooner or later",
+        expect: Expect::Pass,
+        groups: &["soak"],
+        limit: minutes(30),
+        name: "soak-all",
+        run: soak::run,
+        settings: &[],
+        summary: "everything at random for --hours H; the seed gives the schedule again",
+        usual: USUAL,
     },
     Scenario {
         control: "as suspend-idle and snapshot-under-load",
@@ -771,6 +1023,14 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
 ];
+
+/// The most time this trial of a scenario may take: one that is told how long to go on
+/// (`minutes`) gets that on top.
+pub fn limit(scenario: &Scenario, trial: &Trial) -> Duration {
+    let minutes = trial.options.get("minutes");
+    let minutes: u32 = minutes.and_then(|text| text.parse().ok()).unwrap_or(0);
+    scenario.limit + Duration::from_secs(60) * minutes
+}
 
 /// The scenario with this name.
 pub fn find(name: &str) -> Option<&'static Scenario> {

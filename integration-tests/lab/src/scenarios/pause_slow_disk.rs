@@ -19,6 +19,8 @@ use crate::scenarios::support::{
 
 /// What a flush of the slow disk takes.
 const COST_MS: u32 = 30_000;
+/// The same in the control, which waits for it.
+const CONTROL_COST_MS: u32 = 5_000;
 /// The drain's deadline, in seconds.
 const DEADLINE: u64 = 2;
 /// When a pause that fails must have come back.
@@ -37,7 +39,11 @@ pub fn run(context: &mut Context) -> Result<()> {
     let slow_acks = Acks::new(&ack.file, 0);
     let fast_acks = Acks::new(&ack.file, SECOND_ACK);
     // The control: a deadline that is longer than the disk's hang.
-    let deadline = if context.is_control() { 60 } else { DEADLINE };
+    let (deadline, cost_ms) = if context.is_control() {
+        (60, CONTROL_COST_MS)
+    } else {
+        (DEADLINE, COST_MS)
+    };
     let device = |id, file| Pmem {
         drain_timeout: Some(deadline),
         ..Pmem::new(id, file)
@@ -51,7 +57,7 @@ pub fn run(context: &mut Context) -> Result<()> {
     fast_acks.go_on(2, SHORT)?;
 
     context.step("a flush hangs");
-    slow_disk.disk(Table::FlushCost(COST_MS))?;
+    slow_disk.disk(Table::FlushCost(cost_ms))?;
     a_flush_hangs(&mut guest)?;
 
     context.step("pause while it hangs");

@@ -8,6 +8,7 @@ mod entry;
 mod faults;
 mod run;
 mod state;
+mod still;
 mod threads;
 
 pub use self::cpuid::{address_limit, guest_cpuid};
@@ -15,4 +16,4 @@ pub use self::entry::{prepare_application_processor, prepare_boot_processor, wri
 pub use self::faults::{FaultCounters, Faults};
 pub use self::run::{Bus, Stop};
 pub use self::state::{VcpuState, announce_pause, restore, save};
-pub use self::threads::VcpuThreads;
+pub use self::threads::{Probe, VcpuThreads};

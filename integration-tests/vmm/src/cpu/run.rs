@@ -4,6 +4,7 @@
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use super::still::{Trial, addresses};
 use crate::machine::GuestExit;
 
 /// What a vCPU reaches besides memory. Called on vCPU threads, several at once; a call
@@ -18,9 +19,10 @@ pub trait Bus: Send + Sync {
     fn mmio_read(&self, address: u64, data: &mut [u8]) -> bool;
     /// A write to a device register. False: as above.
     fn mmio_write(&self, address: u64, data: &[u8]) -> bool;
-    /// Says what lies behind a guest address that KVM could not reach (`None`: KVM did
-    /// not tell which).
-    fn explain_fault(&self, address: Option<u64>) -> String;
+    /// Says what lies behind a guest address that KVM could not reach.
+    fn explain_fault(&self, address: u64) -> String;
+    /// The same if KVM did not tell which: it may be one of these.
+    fn explain_fault_near(&self, addresses: &[u64]) -> String;
 }
 
 /// Why a vCPU came back to its thread for good or for a while.
@@ -33,7 +35,7 @@ pub enum Stop {
 }
 
 /// Runs the guest until it is interrupted or ends.
-pub fn run(fd: &mut VcpuFd, id: u8, bus: &dyn Bus) -> Stop {
+pub fn run(fd: &mut VcpuFd, id: u8, bus: &dyn Bus, trial: &mut Trial) -> Stop {
     loop {
         match fd.run() {
             Ok(VcpuExit::IoIn(port, data)) => {
@@ -48,18 +50,24 @@ pub fn run(fd: &mut VcpuFd, id: u8, bus: &dyn Bus) -> Stop {
             Ok(VcpuExit::MmioRead(address, data)) => {
                 data.fill(0xff);
                 if !bus.mmio_read(address, data) {
-                    return fault(id, bus, Some(address));
+                    return failed(id, &bus.explain_fault(address));
                 }
             }
             Ok(VcpuExit::MmioWrite(address, data)) => {
                 if !bus.mmio_write(address, data) {
-                    return fault(id, bus, Some(address));
+                    return failed(id, &bus.explain_fault(address));
                 }
             }
             // A triple fault is how a PC resets as a last resort.
             Ok(VcpuExit::Shutdown) => return Stop::Exit(GuestExit::Reset),
             Ok(VcpuExit::MemoryFault { gpa, .. }) => {
-                return fault(id, bus, Some(gpa));
+                return failed(id, &bus.explain_fault(gpa));
+            }
+            // Nobody else steps: the instruction on trial has succeeded.
+            Ok(VcpuExit::Debug(_)) => {
+                if let Err(e) = trial.end(fd) {
+                    return failed(id, &format!("cannot stop single-stepping: {e}"));
+                }
             }
             Ok(VcpuExit::InternalError) => {
                 // SAFETY: this exit reason says that `internal` is the valid member.
@@ -70,15 +78,11 @@ pub fn run(fd: &mut VcpuFd, id: u8, bus: &dyn Bus) -> Stop {
             Err(e) => match e.errno() {
                 libc::EINTR => return Stop::Interrupted,
                 libc::EAGAIN => {}
-                libc::EFAULT => return fault(id, bus, None),
+                libc::EFAULT => return failed(id, &bus.explain_fault_near(&addresses(fd))),
                 _ => return failed(id, &format!("KVM_RUN failed: {e}")),
             },
         }
     }
-}
-
-fn fault(id: u8, bus: &dyn Bus, address: Option<u64>) -> Stop {
-    failed(id, &bus.explain_fault(address))
 }
 
 fn failed(id: u8, what: &str) -> Stop {

@@ -20,6 +20,8 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::run::{Bus, Stop, run};
+use super::still::Trial;
+use crate::machine::GuestExit;
 use crate::vm::{ExitNote, VmError};
 
 /// How long the end of a machine waits for its vCPU threads. One that hangs in the
@@ -45,6 +47,8 @@ enum Doing {
 struct Desk {
     order: Order,
     doing: Doing,
+    /// It seems to be stuck: have a look at it.
+    probe: bool,
 }
 
 /// The place where a vCPU's thread and the rest of the VMM meet.
@@ -74,6 +78,15 @@ impl Seat {
         // on our side every access is this one.
         let flag = unsafe { AtomicU8::from_ptr(self.immediate_exit) };
         flag.store(u8::from(on), Ordering::SeqCst);
+    }
+
+    /// Brings a running vCPU out of the guest. `thread` is the seat's own.
+    fn interrupt(&self, desk: &MutexGuard<'_, Desk>, thread: libc::pthread_t) {
+        if desk.doing == Doing::Running {
+            self.set_immediate_exit(true);
+            // SAFETY: the thread runs, as the desk that we hold says, so it is valid.
+            unsafe { libc::pthread_kill(thread, SIGRTMIN()) };
+        }
     }
 }
 
@@ -114,6 +127,7 @@ impl VcpuThreads {
                 desk: Mutex::new(Desk {
                     order: Order::Park,
                     doing: Doing::Parked,
+                    probe: false,
                 }),
                 changed: Condvar::new(),
                 fd: Mutex::new(fd),
@@ -141,6 +155,12 @@ impl VcpuThreads {
                 seat.changed.notify_all();
             }
         }
+    }
+
+    /// What can have a look at a vCPU that seems to be stuck.
+    pub fn probe(&self) -> Probe {
+        let threads = self.threads.iter().map(JoinHandleExt::as_pthread_t);
+        Probe(self.seats.iter().cloned().zip(threads).collect())
     }
 
     /// Asks every vCPU to park; does not wait.
@@ -178,12 +198,25 @@ impl VcpuThreads {
         for (seat, thread) in self.seats.iter().zip(&self.threads) {
             let mut desk = seat.desk();
             desk.order = order;
-            if desk.doing == Doing::Running {
-                seat.set_immediate_exit(true);
-                // SAFETY: the thread has not been joined, so its handle is valid.
-                unsafe { libc::pthread_kill(thread.as_pthread_t(), SIGRTMIN()) };
-            }
+            seat.interrupt(&desk, thread.as_pthread_t());
             seat.changed.notify_all();
+        }
+    }
+}
+
+/// Has a look at vCPUs that seem to be stuck.
+pub struct Probe(Vec<(Arc<Seat>, libc::pthread_t)>);
+
+impl Probe {
+    /// Has the vCPU at `index` looked at by its thread. Does not wait, and does nothing to
+    /// one that is parked.
+    pub fn vcpu(&self, index: usize) {
+        if let Some((seat, thread)) = self.0.get(index) {
+            let mut desk = seat.desk();
+            if desk.order == Order::Run && desk.doing == Doing::Running {
+                desk.probe = true;
+                seat.interrupt(&desk, *thread);
+            }
         }
     }
 }
@@ -225,6 +258,7 @@ fn serve(seat: &Seat, bus: &dyn Bus, progress: &EventFd, exit: &ExitNote) {
             log::error!("cannot tell that vCPU {} stopped: {e}", seat.id);
         }
     };
+    let mut trial = Trial::default();
     loop {
         let mut desk = seat.desk();
         while desk.order == Order::Park {
@@ -242,7 +276,13 @@ fn serve(seat: &Seat, bus: &dyn Bus, progress: &EventFd, exit: &ExitNote) {
         drop(desk);
 
         let mut fd = seat.fd.lock().unwrap_or_else(PoisonError::into_inner);
-        let stop = run(&mut fd, seat.id, bus);
+        let mut stop = run(&mut fd, seat.id, bus, &mut trial);
+        if stop == Stop::Interrupted
+            && let Err(e) = trial.end(&fd)
+        {
+            let what = format!("vCPU {}: cannot stop single-stepping: {e}", seat.id);
+            stop = Stop::Exit(GuestExit::Failed(what));
+        }
         drop(fd);
         match stop {
             Stop::Exit(reason) => {
@@ -250,9 +290,19 @@ fn serve(seat: &Seat, bus: &dyn Bus, progress: &EventFd, exit: &ExitNote) {
                 return settle(seat.desk(), Doing::Ended);
             }
             Stop::Interrupted => {
-                let desk = seat.desk();
-                if desk.order == Order::Park {
-                    settle(desk, Doing::Parked);
+                let mut desk = seat.desk();
+                let probe = mem::take(&mut desk.probe);
+                match desk.order {
+                    Order::Park => settle(desk, Doing::Parked),
+                    Order::Run if probe => {
+                        seat.set_immediate_exit(false);
+                        drop(desk);
+                        let fd = seat.fd.lock().unwrap_or_else(PoisonError::into_inner);
+                        if let Err(e) = trial.look(&fd) {
+                            log::warn!("vCPU {}: cannot see what it waits for: {e}", seat.id);
+                        }
+                    }
+                    _ => {}
                 }
             }
         }

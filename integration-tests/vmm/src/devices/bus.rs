@@ -10,7 +10,7 @@ use super::serial::SerialPort;
 use crate::cpu::Bus;
 use crate::layout;
 use crate::machine::GuestExit;
-use crate::virtio::fault::{PmemWindow, explain, starved};
+use crate::virtio::fault::{PmemWindow, explain, explain_near};
 use crate::virtio::mmio::Mmio;
 use crate::virtio::pmem::Pmem;
 use crate::vm::VmError;
@@ -80,11 +80,6 @@ impl DeviceBus {
         let mut pm = self.lock_pm();
         pm.press_power_button();
         self.sci.set(pm.interrupt())
-    }
-
-    /// A pmem file that lacks pages the guest may ask for, if there is one: in words.
-    pub fn starved_file(&self) -> Option<String> {
-        self.pmem.iter().find_map(starved)
     }
 
     /// Sends the interrupts again that may have been under way when the machine was paused.
@@ -178,8 +173,12 @@ impl Bus for DeviceBus {
         true
     }
 
-    fn explain_fault(&self, address: Option<u64>) -> String {
+    fn explain_fault(&self, address: u64) -> String {
         explain(&self.pmem, address)
+    }
+
+    fn explain_fault_near(&self, addresses: &[u64]) -> String {
+        explain_near(&self.pmem, addresses)
     }
 }
 

@@ -6,10 +6,9 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use nix::sys::statvfs::fstatvfs;
 
 use super::mapping::Mapping;
 
@@ -38,20 +37,39 @@ impl PmemWindow {
     }
 }
 
-/// One line that names the file and the offset, as exactly as KVM allows: an older host
-/// does not say which address failed.
-pub fn explain(windows: &[PmemWindow], address: Option<u64>) -> String {
-    if let Some(address) = address {
-        return windows
-            .iter()
-            .find_map(|window| Some(at(window, window.offset(address)?)))
-            .unwrap_or_else(|| format!("KVM cannot reach guest address {address:#x}"));
+/// One line that names the file and the offset behind a guest address.
+pub fn explain(windows: &[PmemWindow], address: u64) -> String {
+    windows
+        .iter()
+        .find_map(|window| Some(at(window, window.offset(address)?)))
+        .unwrap_or_else(|| format!("KVM cannot reach guest address {address:#x}"))
+}
+
+/// The same if KVM did not say which address failed: that of these which the file cannot
+/// give, or else whatever a file lacks.
+pub fn explain_near(windows: &[PmemWindow], addresses: &[u64]) -> String {
+    for address in addresses {
+        let found = windows.iter().find_map(|window| {
+            let offset = window.offset(*address)?;
+            is_missing(window, offset).then(|| at(window, offset))
+        });
+        if let Some(text) = found {
+            return text;
+        }
     }
     let suspects: Vec<_> = windows.iter().filter_map(suspect).collect();
     match suspects.as_slice() {
         [] => "KVM cannot reach a page of the guest's memory (EFAULT)".into(),
         several => several.join("; or "),
     }
+}
+
+/// Whether the file cannot give the page at `offset`: it ends before, has a hole there, or
+/// the disk cannot read it.
+fn is_missing(window: &PmemWindow, offset: u64) -> bool {
+    let ends_before = file_size(window).is_some_and(|size| size <= offset);
+    let unreadable = || window.mapping.file().read_at(&mut [0], offset).is_err();
+    ends_before || is_hole(window, offset) || unreadable()
 }
 
 fn at(window: &PmemWindow, offset: u64) -> String {
@@ -74,24 +92,6 @@ fn suspect(window: &PmemWindow) -> Option<String> {
         _ => first_hole(window, 0).filter(|hole| *hole < window.mapping.size())?,
     };
     Some(format!("{} (or beyond)", at(window, offset)))
-}
-
-/// What is wrong with a window whose file cannot give every page: it was truncated, or it
-/// has holes on a full disk.
-pub fn starved(window: &PmemWindow) -> Option<String> {
-    let truncated = file_size(window).is_some_and(|size| size < window.mapping.size());
-    let full = || match fstatvfs(window.mapping.file()) {
-        Ok(disk) => disk.blocks_available() == 0,
-        Err(e) => {
-            log::debug!("fstatvfs: {e}");
-            false
-        }
-    };
-    if truncated || full() {
-        suspect(window)
-    } else {
-        None
-    }
 }
 
 fn file_size(window: &PmemWindow) -> Option<u64> {
@@ -156,7 +156,7 @@ mod tests {
     fn an_address_is_named_as_file_and_offset() {
         let file = full_file();
         let windows = [window(&file)];
-        let text = explain(&windows, Some((1 << 32) + 3 * MIB));
+        let text = explain(&windows, (1 << 32) + 3 * MIB);
         assert!(text.contains(file.path().to_str().unwrap()), "{text}");
         assert!(
             text.contains("0x300000") && text.contains("disk full"),
@@ -169,7 +169,7 @@ mod tests {
         let file = full_file();
         let windows = [window(&file)];
         file.as_file().set_len(MIB).unwrap();
-        let text = explain(&windows, None);
+        let text = explain_near(&windows, &[]);
         assert!(
             text.contains("0x100000") && text.contains("truncated"),
             "{text}"
@@ -177,25 +177,26 @@ mod tests {
     }
 
     #[test]
-    fn the_first_hole_is_found_without_an_address() {
+    fn of_several_addresses_the_one_that_is_missing_is_named() {
         let file = full_file();
-        let text = explain(&[window(&file)], None);
-        assert!(text.contains("0x200000"), "{text}");
+        let windows = [window(&file)];
+        let address = |mib: u64| (1 << 32) + mib * MIB;
+        let text = explain_near(&windows, &[0x1000, address(1), address(3), address(2)]);
+        assert!(text.contains("offset 0x300000"), "{text}");
+        assert!(!text.contains("beyond"), "{text}");
     }
 
     #[test]
-    fn a_file_with_holes_starves_only_on_a_full_disk_and_a_truncated_one_anywhere() {
+    fn the_first_hole_is_found_without_an_address() {
         let file = full_file();
-        let window = window(&file);
-        assert_eq!(starved(&window), None, "there is room on this disk");
-        file.as_file().set_len(MIB).unwrap();
-        assert!(starved(&window).unwrap().contains("truncated"));
+        let text = explain_near(&[window(&file)], &[]);
+        assert!(text.contains("0x200000"), "{text}");
     }
 
     #[test]
     fn ram_is_not_blamed_on_a_file() {
         let file = full_file();
-        let text = explain(&[window(&file)], Some(0x1000));
+        let text = explain(&[window(&file)], 0x1000);
         assert!(text.contains("0x1000") && !text.contains("pmem"), "{text}");
     }
 }

@@ -219,15 +219,15 @@ impl Parts {
         let progress = Progress::new(bus.windows())?;
         let for_vcpus: Arc<dyn Bus> = bus.clone();
         let counters: Result<Vec<_>, _> = self.vcpus.iter().map(FaultCounters::open).collect();
+        let vcpus = VcpuThreads::start(self.vcpus, &for_vcpus, progress.event(), &exit)?;
         let watch = match counters {
             _ if config.pmem.is_empty() => None,
-            Ok(counters) => Some(Watch::start(counters, bus.clone(), exit.clone())?),
+            Ok(counters) => Some(Watch::start(counters, vcpus.probe())?),
             Err(e) => {
                 log::warn!("a guest that starves for a page of its file will not be noticed: {e}");
                 None
             }
         };
-        let vcpus = VcpuThreads::start(self.vcpus, &for_vcpus, progress.event(), &exit)?;
         Ok(Vm {
             _watch: watch,
             vcpus,

@@ -5,8 +5,8 @@
 //! When a guest with interrupts enabled touches a page that the host cannot give it, KVM
 //! does not return EFAULT: it puts the vCPU to sleep for the page (asynchronous page
 //! fault), wakes it though the page did not come, and tries again, for ever. Faults that
-//! are taken and never settled give that away; a file that is too short, or has holes on a
-//! full disk, is the reason.
+//! are taken and never settled give that away. Such a vCPU is a suspect, no more: KVM is
+//! then asked for the page (`cpu/still.rs`), and one that can go on goes on.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -17,17 +17,13 @@ use std::time::Duration;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::{ExitNote, VmError};
-use crate::cpu::{FaultCounters, Faults};
-use crate::devices::DeviceBus;
-use crate::machine::GuestExit;
+use super::VmError;
+use crate::cpu::{FaultCounters, Faults, Probe};
 
 /// How often the counters are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
-/// After how many looks in a row without a settled fault a vCPU counts as stuck.
-const LOOKS: u32 = 3;
-/// How many faults a vCPU has to take meanwhile: one that only waits for a slow disk takes
-/// few.
+/// How many faults in vain make a vCPU a suspect. One that waits for a slow disk takes each
+/// of its faults twice, and settles it once.
 const TRIES: u64 = 20;
 
 /// The watching thread; dropping it ends it.
@@ -37,15 +33,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches the vCPUs with these counters.
+    /// Watches the vCPUs with these counters, in the order of `probe`.
     ///
     /// # Errors
     /// No thread or descriptor left.
-    pub(super) fn start(
-        vcpus: Vec<FaultCounters>,
-        bus: Arc<DeviceBus>,
-        exit: Arc<ExitNote>,
-    ) -> Result<Self, VmError> {
+    pub(super) fn start(vcpus: Vec<FaultCounters>, probe: Probe) -> Result<Self, VmError> {
         let error = |e| VmError::Host("cannot watch the vCPUs", e);
         let end = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(error)?);
         let epoll = Epoll::new().map_err(error)?;
@@ -55,7 +47,7 @@ impl Watch {
             .map_err(error)?;
         let thread = thread::Builder::new()
             .name("vcpu-watch".into())
-            .spawn(move || watch(&epoll, &vcpus, &bus, &exit))
+            .spawn(move || watch(&epoll, &vcpus, &probe))
             .map_err(error)?;
         Ok(Self {
             end,
@@ -74,22 +66,19 @@ impl Drop for Watch {
     }
 }
 
-fn watch(epoll: &Epoll, vcpus: &[FaultCounters], bus: &DeviceBus, exit: &ExitNote) {
+fn watch(epoll: &Epoll, vcpus: &[FaultCounters], probe: &Probe) {
     let period = i32::try_from(PERIOD.as_millis()).unwrap_or(i32::MAX);
-    let mut stuck = vec![Stuck::default(); vcpus.len()];
+    let mut looks = vec![Look::default(); vcpus.len()];
     loop {
         match epoll.wait(period, &mut [EpollEvent::default()]) {
             Ok(0) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             _ => return,
         }
-        for (id, (counters, stuck)) in vcpus.iter().zip(&mut stuck).enumerate() {
+        for (index, (counters, look)) in vcpus.iter().zip(&mut looks).enumerate() {
             let Ok(now) = counters.read() else { continue };
-            if stuck.look(now)
-                && let Some(reason) = bus.starved_file()
-            {
-                exit.set(GuestExit::Failed(format!("vCPU {id}: {reason}")));
-                return;
+            if look.is_suspect(now) {
+                probe.vcpu(index);
             }
         }
     }
@@ -97,23 +86,20 @@ fn watch(epoll: &Epoll, vcpus: &[FaultCounters], bus: &DeviceBus, exit: &ExitNot
 
 /// What is remembered of a vCPU between two looks.
 #[derive(Clone, Copy, Default)]
-struct Stuck {
-    since: Faults,
-    looks: u32,
+struct Look {
+    last: Faults,
+    in_vain: u64,
 }
 
-impl Stuck {
-    /// True if the vCPU has taken faults and settled none for a while.
-    fn look(&mut self, now: Faults) -> bool {
-        if now.settled != self.since.settled {
-            *self = Self {
-                since: now,
-                looks: 0,
-            };
-            return false;
-        }
-        self.looks = self.looks.saturating_add(1);
-        self.looks >= LOOKS && now.taken.saturating_sub(self.since.taken) >= TRIES
+impl Look {
+    /// True if the vCPU takes faults and settles few of them.
+    fn is_suspect(&mut self, now: Faults) -> bool {
+        let settled = now.settled.saturating_sub(self.last.settled);
+        let taken = now.taken.saturating_sub(self.last.taken);
+        self.last = now;
+        // Each one that was settled makes up for one that was not.
+        self.in_vain = (self.in_vain + taken.saturating_sub(settled)).saturating_sub(settled);
+        self.in_vain >= TRIES
     }
 }
 
@@ -126,31 +112,31 @@ mod tests {
     }
 
     #[test]
-    fn a_vcpu_that_tries_in_vain_is_stuck() {
-        let mut stuck = Stuck::default();
-        assert!(!stuck.look(faults(100, 100)));
-        assert!(!stuck.look(faults(1000, 100)));
-        assert!(!stuck.look(faults(2000, 100)));
-        assert!(stuck.look(faults(3000, 100)));
+    fn a_vcpu_that_tries_in_vain_is_a_suspect() {
+        let mut fast = Look::default();
+        assert!(!fast.is_suspect(faults(100, 100)));
+        assert!(fast.is_suspect(faults(1000, 110)));
+        let mut slow = Look::default();
+        let found = (0..40).find(|&n| slow.is_suspect(faults(n, 0)));
+        assert_eq!(found, Some(TRIES), "a disk that takes its time to fail");
     }
 
     #[test]
-    fn a_vcpu_that_gets_on_or_rests_is_not_stuck() {
-        let mut stuck = Stuck::default();
+    fn a_vcpu_that_gets_on_or_rests_is_none() {
+        let mut look = Look::default();
         for n in 0..100 {
-            assert!(
-                !stuck.look(faults(n * 1000, n)),
-                "it settles one in a while"
-            );
+            let waits = faults(n * 1000, n * 500);
+            assert!(!look.is_suspect(waits), "a slow disk: each fault twice");
         }
         for _ in 0..100 {
-            assert!(!stuck.look(faults(99_000, 99)), "it takes none");
+            assert!(!look.is_suspect(faults(99_000, 49_500)), "it takes none");
         }
-        for n in 0..10 {
-            assert!(
-                !stuck.look(faults(99_000 + n, 99)),
-                "it waits for a slow disk"
-            );
-        }
+    }
+
+    #[test]
+    fn a_suspect_that_gets_on_is_cleared() {
+        let mut look = Look::default();
+        assert!(look.is_suspect(faults(30, 0)));
+        assert!(!look.is_suspect(faults(130, 100)));
     }
 }

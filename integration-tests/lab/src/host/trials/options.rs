@@ -51,6 +51,9 @@ pub struct Options {
     /// How long each fuzz target runs
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub fuzz_seconds: u32,
+    /// How long `soak` goes on
+    #[arg(long, value_name = "H", value_parser = hours)]
+    pub hours: Option<f64>,
     /// Groups and names of tests; without any, all that a change has to pass
     #[arg(value_name = "GROUP|NAME")]
     pub words: Vec<String>,
@@ -158,6 +161,24 @@ impl Target {
     }
 }
 
+impl Options {
+    /// With every option where the scenarios look for it.
+    pub fn settled(mut self) -> Self {
+        if let Some(hours) = self.hours {
+            let minutes = format!("{:.0}", (hours * 60.0).ceil());
+            self.target.settings.push(("minutes".to_owned(), minutes));
+        }
+        self
+    }
+}
+
+fn hours(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(hours) if hours > 0.0 && hours <= 10_000.0 => Ok(hours),
+        _ => Err("wanted hours, as in 8 or 0.25".to_owned()),
+    }
+}
+
 fn driver(text: &str) -> Result<Driver, String> {
     match text {
         "c" => Ok(Driver::C),
@@ -183,6 +204,8 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::*;
@@ -213,6 +236,7 @@ mod tests {
             (["--driver", "go"], ["--driver", "'go'", "rust or c"]),
             (["--set", "rounds"], ["--set", "'rounds'", "NAME=VALUE"]),
             (["--count", "0"], ["--count", "'0'", "0 is not in"]),
+            (["--hours", "0"], ["--hours", "'0'", "8 or 0.25"]),
         ] {
             let error = parse(&words).unwrap_err();
             for part in said {
@@ -248,6 +272,17 @@ mod tests {
         let trial = options.target.trial(demo(), 9);
         assert_eq!(trial.options.get("rounds").map(String::as_str), Some("3"));
         assert_eq!((trial.scenario.as_str(), trial.seed), ("demo", 9));
+    }
+
+    #[test]
+    fn hours_reach_the_trial_and_lengthen_its_limit() {
+        let soak = scenarios::find("soak-all").unwrap();
+        let trial = |words: &[&str]| parse(words).unwrap().settled().target.trial(soak, 1);
+        assert_eq!(scenarios::limit(soak, &trial(&[])), soak.limit);
+        let long = trial(&["--hours", "0.25"]);
+        assert_eq!(long.options["minutes"], "15");
+        let limit = scenarios::limit(soak, &long);
+        assert_eq!(limit, soak.limit + Duration::from_secs(15 * 60));
     }
 
     #[test]

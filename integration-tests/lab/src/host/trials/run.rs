@@ -22,13 +22,14 @@ use crate::host::trials::options::Options;
 use crate::host::trials::pool::{Pool, Request};
 use crate::host::trials::report::{Environment, Results, Verdict, closing_line};
 use crate::host::trials::workspace::{HostTest, Workspace};
-use crate::scenarios::Scenario;
+use crate::scenarios::{self, Scenario};
 
 /// A trial of libtest-mimic is a thread that waits. More than this many need not wait at once.
 const WAITERS: usize = 512;
 
 /// Runs the tests that were asked for.
 pub fn main(options: &Options) -> Result<ExitCode> {
+    let options = &options.clone().settled();
     let workspace = Workspace::open()?;
     let extras = options.target.extras()?;
     let tests = catalogue::select(
@@ -257,12 +258,11 @@ fn run_scenarios(
     thread::scope(|scope| {
         for (trial, planned) in scenarios {
             let (send, receive) = mpsc::channel();
+            let limit = scenarios::limit(planned.test, &trial);
             requests.push(Request {
                 trial,
-                limit: planned.test.limit,
-                cost: results
-                    .last_duration(&planned.name)
-                    .unwrap_or(planned.test.limit),
+                limit,
+                cost: results.last_duration(&planned.name).unwrap_or(limit),
                 verdict: send,
                 failed_boots: 0,
                 lost_labs: 0,

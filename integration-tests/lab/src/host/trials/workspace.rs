@@ -5,11 +5,11 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+use wait_timeout::ChildExt;
 
 use crate::host::cache::Cache;
 use crate::host::keeper;
@@ -136,7 +136,14 @@ impl Workspace {
                 .env("RUSTFLAGS", "--cfg loom"),
             HostTest::Fuzz(target) => self.fuzz(&mut command, target, fuzz_seconds)?,
         };
-        finish(command)
+        let said = finish(command)?;
+        if matches!(test, HostTest::Model(_)) {
+            ensure!(
+                passed(&said) > 0,
+                "no model ran: none of the package's tests has `model` or `mutation` in its name"
+            );
+        }
+        Ok(())
     }
 
     fn fuzz<'a>(
@@ -163,6 +170,15 @@ impl Package {
             dependency.name == "loom" && dependency.target.as_deref() == Some("cfg(loom)")
         })
     }
+}
+
+/// How many tests passed, by the closing lines of cargo's test programs.
+fn passed(said: &str) -> u64 {
+    let counts = said.lines().filter_map(|line| {
+        let rest = line.strip_prefix("test result: ok. ")?;
+        rest.split_once(" passed")?.0.parse::<u64>().ok()
+    });
+    counts.sum()
 }
 
 fn fuzz_targets(dir: &Path) -> Result<Vec<String>> {
@@ -195,7 +211,7 @@ fn cargo_fuzz() -> Result<PathBuf> {
 }
 
 /// Runs with a time limit, the output in a file: a pipe that nobody reads would stop the command.
-fn finish(mut command: Command) -> Result<()> {
+fn finish(mut command: Command) -> Result<String> {
     let output = tempfile::NamedTempFile::new()?;
     let file: File = output.reopen()?;
     command
@@ -203,25 +219,19 @@ fn finish(mut command: Command) -> Result<()> {
         .stdout(file.try_clone()?)
         .stderr(file);
     let mut child = keeper::spawn(command).context("cannot run cargo")?;
-    let deadline = Instant::now() + LIMIT;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break Some(status);
-        }
-        if Instant::now() >= deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            break None;
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
+    let status = child.wait_timeout(LIMIT)?;
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
     keeper::forget(child.id());
     let said = fs::read(output.path())?;
-    let said = tool::tail(&String::from_utf8_lossy(&said), 60);
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let end = || tool::tail(&said, 60);
     match status {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => bail!("{status}\n{said}"),
-        None => bail!("not over after {} s\n{said}", LIMIT.as_secs()),
+        Some(status) if status.success() => Ok(said),
+        Some(status) => bail!("{status}\n{}", end()),
+        None => bail!("not over after {} s\n{}", LIMIT.as_secs(), end()),
     }
 }
 
@@ -262,6 +272,18 @@ mod tests {
         }
         assert_eq!(fuzz_targets(dir.path()).unwrap(), ["protocol", "ring"]);
         fuzz_targets(&dir.path().join("none")).unwrap_err();
+    }
+
+    #[test]
+    fn passed_tests_are_counted_and_none_is_seen() {
+        let line = |count| {
+            format!(
+                "test result: ok. {count} passed; 0 failed; 0 ignored; 0 measured; 9 filtered out"
+            )
+        };
+        assert_eq!(passed(&format!("running\n{}\n{}\n", line(3), line(4))), 7);
+        assert_eq!(passed(&line(0)), 0);
+        assert_eq!(passed(""), 0);
     }
 
     #[test]

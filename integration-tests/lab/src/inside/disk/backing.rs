@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::inside::cleanup::WORK;
@@ -102,13 +102,51 @@ impl Backing {
     pub fn new(scratch: &mut Scratch, name: &str, fs: HostFs, bytes: u64) -> Result<Self> {
         // A quarter more for the journal and the filesystem's own tables.
         let room = (bytes + bytes / 4 + (32 << 20)).max(fs.smallest());
-        let mapping = Mapping::new(name, scratch.cut(room)?, Table::Plain)?;
-        let device = mapping.path().display().to_string();
-        fs.make(&device)?;
+        Self::on(scratch.cut(room)?, name, fs)
+    }
+
+    /// Makes a filesystem on a piece of disk.
+    pub fn on(piece: Piece, name: &str, fs: HostFs) -> Result<Self> {
+        let mapping = Mapping::new(name, piece, Table::Plain)?;
+        fs.make(&mapping.path().display().to_string())?;
         let at = Path::new(WORK).join(name);
         fs::create_dir_all(&at)?;
-        run("mount", &[&device, &at.display().to_string()])?;
-        Ok(Self { at, mapping })
+        let backing = Self { at, mapping };
+        backing.mount()?;
+        Ok(backing)
+    }
+
+    fn mount(&self) -> Result<()> {
+        let [device, at] = self.names();
+        run("mount", &[&device, &at]).map(drop)
+    }
+
+    /// The disk's node and the mount point.
+    fn names(&self) -> [String; 2] {
+        [self.mapping.path(), &self.at].map(|path| path.display().to_string())
+    }
+
+    /// What an operator does after a failure, for ext4: unmount, check and mend, mount.
+    /// Nobody has a file open. The page cache is gone after it.
+    pub fn mended(&self) -> Result<()> {
+        let [device, at] = self.names();
+        run("umount", &[&at])?;
+        let fsck = ask("e2fsck", &["-f", "-y", &device])?;
+        // 1: errors were corrected.
+        if fsck.code > 1 {
+            bail!("e2fsck ended with code {}: {}", fsck.code, fsck.text.trim());
+        }
+        self.mount()
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.at
+    }
+
+    /// The disk that can be made slow or bad.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
     }
 
     /// Makes a file whose blocks are all written, so that a guest's write to

@@ -15,6 +15,8 @@ pub enum Table {
     /// Each flush takes at least this many milliseconds (dm-delay); reads and
     /// writes pass at once.
     FlushCost(u32),
+    /// Everything fails, as of a disk that was unplugged (dm-error).
+    FailAll,
     /// Writes and flushes fail, reads pass (dm-flakey).
     FailWrites,
     /// Everything passes.
@@ -57,7 +59,23 @@ impl Mapping {
     /// dm-delay holds back goes out at once.
     pub fn set(&self, table: Table) -> Result<()> {
         dmsetup(&["load", &self.name, "--table", &line(&self.piece, table)])?;
-        dmsetup(&["suspend", "--noflush", "--nolockfs", &self.name])?;
+        self.hold()?;
+        self.let_go()
+    }
+
+    /// Makes the device as long as `sectors`; the piece goes on that far.
+    pub fn grow(&mut self, sectors: u64) -> Result<()> {
+        self.piece.sectors = sectors;
+        self.set(Table::Plain)
+    }
+
+    /// Holds all I/O back, as a disk that hangs does.
+    pub fn hold(&self) -> Result<()> {
+        dmsetup(&["suspend", "--noflush", "--nolockfs", &self.name]).map(drop)
+    }
+
+    /// What was held back goes out.
+    pub fn let_go(&self) -> Result<()> {
         dmsetup(&["resume", &self.name]).map(drop)
     }
 }
@@ -83,6 +101,7 @@ fn line(piece: &Piece, table: Table) -> String {
         Table::FlushCost(ms) => {
             format!("0 {sectors} delay {device} {start} 0 {device} {start} 0 {device} {start} {ms}")
         }
+        Table::FailAll => format!("0 {sectors} error"),
         // Up for 0 s, down for 1 s, for ever.
         Table::FailWrites => format!("0 {sectors} flakey {device} {start} 0 1 1 error_writes"),
     }

@@ -10,8 +10,10 @@ mod backing;
 mod mapping;
 mod on_disk;
 mod scratch;
+mod thin;
 
 pub use backing::{Backing, HostFs, ReadOnly, reserve};
 pub use mapping::{Mapping, Table, dmsetup, node, remove};
 pub use on_disk::OnDisk;
 pub use scratch::{Piece, Scratch};
+pub use thin::ThinPool;

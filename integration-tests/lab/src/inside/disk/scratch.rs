@@ -16,7 +16,7 @@ pub const SECTOR: u64 = 512;
 /// Pieces start at multiples of this.
 const ALIGN: u64 = 4 << 20;
 
-/// The scratch disk. What was cut off is not given back before the trial's end.
+/// The scratch disk. What was cut off is not given back one by one.
 pub struct Scratch {
     device: PathBuf,
     next: u64,
@@ -48,6 +48,11 @@ impl Scratch {
             next: 0,
             size,
         })
+    }
+
+    /// Takes all pieces back. Nothing may be in use of them.
+    pub fn reuse(&mut self) {
+        self.next = 0;
     }
 
     /// Cuts off the next piece of `bytes`.

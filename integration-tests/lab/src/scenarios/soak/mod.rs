@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Everything at random, for as long as one likes: loads, slow and hung and failing disks,
+//! pauses, snapshots, restores, resets, bad rings.
+//!
+//! The seed decides what is done in which order, and nothing else does: the same seed gives
+//! the same schedule. What it meets on its way is up to the machine.
+
+mod life;
+mod schedule;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use self::life::live;
+use self::schedule::Life;
+use crate::inside::context::Context;
+use crate::inside::machine::Capability;
+
+/// How long it goes on without `--hours`.
+const MINUTES: u64 = 10;
+
+/// `soak`.
+pub fn run(context: &mut Context) -> Result<()> {
+    context.needs(&[
+        Capability::Snapshot,
+        Capability::DrainTimeout,
+        Capability::SyncError,
+    ])?;
+    let end = Instant::now() + Duration::from_secs(60 * context.number("minutes", MINUTES)?);
+    let seed = context.trial.seed;
+    context.measure("schedule_seed", seed);
+    let mut tally = Tally::default();
+    for number in 0.. {
+        let life = Life::drawn(seed, number);
+        let lived = live(context, &life, number, &mut tally);
+        tally.say(context);
+        lived.with_context(|| format!("life {number} of seed {seed}: {life}"))?;
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What was done, and what came of it.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub acked_blocks_verified: u64,
+    pub acts: u64,
+    pub failed_syncs_survived: u64,
+    pub fsyncs: u64,
+    pub lives: u64,
+    pub pauses: u64,
+    pub restores: u64,
+    pub snapshots: u64,
+    pub timed_out_pauses: u64,
+}
+
+impl Tally {
+    fn say(&self, context: &Context) {
+        for (name, value) in [
+            ("acked_blocks_verified", self.acked_blocks_verified),
+            ("acts", self.acts),
+            ("failed_syncs_survived", self.failed_syncs_survived),
+            ("fsyncs", self.fsyncs),
+            ("lives", self.lives),
+            ("pauses", self.pauses),
+            ("restores", self.restores),
+            ("snapshots", self.snapshots),
+            ("timed_out_pauses", self.timed_out_pauses),
+        ] {
+            context.measure(name, value);
+        }
+    }
+}

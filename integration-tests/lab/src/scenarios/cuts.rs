@@ -16,6 +16,7 @@ use crate::inside::replay::{
 };
 use crate::inside::wait;
 use crate::scenarios::support::{STOP, acked, no_errors, pause_observed, raw_load};
+use crate::scenarios::{Expect, Scenario, USUAL, minutes};
 
 /// Threads that write, sync and ack.
 const THREADS: u32 = 8;
@@ -35,6 +36,33 @@ pub(super) const MOMENTS: u64 = 50;
 const FILE: &str = "pmem.img";
 const MOUNT: &str = "/mnt/data";
 const DIR: &str = "files";
+
+/// What all recordings have in common.
+pub const CUT: Scenario = Scenario {
+    control: "",
+    expect: Expect::Pass,
+    groups: &["lab", "cuts"],
+    limit: minutes(8),
+    name: "",
+    run: raw,
+    settings: &[],
+    summary: "",
+    usual: USUAL,
+};
+
+/// A recording of something that is wrong.
+pub const CONTROL: Scenario = Scenario {
+    expect: Expect::Failure(&["power cuts", "acked blocks are lost"]),
+    ..CUT
+};
+
+/// A thousand cuts of one recording, on demand.
+pub const LONG: Scenario = Scenario {
+    groups: &["cuts-long"],
+    limit: minutes(60),
+    settings: &[("moments", "1000"), ("acks", "4000")],
+    ..CUT
+};
 
 /// What is recorded.
 struct Plan {

@@ -2,7 +2,7 @@
 
 //! A flush that comes while another one's sync runs.
 //!
-//! Linux guests have one flush under way at a time, so none of them tells a device that closes its
+//! Linux 7.3's driver and ours have one flush under way at a time: they can't tell a device that closes its
 //! batches from one that does not. The engine's own guest driver can, by a script: store A,
 //! flush it, wait until the sync has written A and waits for the disk, store B, flush it. The running
 //! sync knows nothing of B.

@@ -112,12 +112,6 @@ const CLOUD_HYPERVISOR: &[&str] = &["cloud-hypervisor"];
 /// Suspend and resume; part of the default run.
 const SUSPENDS: &[&str] = &["lab", "suspends"];
 
-/// Power cuts, part of the default run.
-const CUTS: &[&str] = &["lab", "cuts"];
-
-/// A thousand cuts of one recording, on demand.
-const CUTS_LONG: &[&str] = &["cuts-long"];
-
 /// Live snapshots: part of the default run, and a group of its own.
 const SNAPSHOTS: &[&str] = &["lab", "snapshots"];
 
@@ -800,58 +794,39 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         control: "cuts-control-*",
-        expect: Expect::Pass,
-        groups: CUTS,
-        limit: minutes(8),
         name: "cuts-raw",
         run: cuts::raw,
-        settings: &[],
         summary: "50 power cuts under 8 fsync threads on raw pmem: no acked block is lost",
-        usual: USUAL,
+        ..cuts::CUT
     },
     Scenario {
         control: "as cuts-raw, and fsck",
-        expect: Expect::Pass,
-        groups: CUTS,
-        limit: minutes(8),
         name: "cuts-ext4",
         run: cuts::ext4,
-        settings: &[],
         summary: "the same on ext4 in the guest, which mounts and is clean after each cut",
         usual: Usual {
             kernel: "6.12",
             ..USUAL
         },
+        ..cuts::CUT
     },
     Scenario {
         control: "as cuts-raw",
-        expect: Expect::Pass,
-        groups: CUTS,
-        limit: minutes(8),
         name: "cuts-restore",
         run: cuts::restore,
-        settings: &[],
         summary: "the same on XFS, across three drains, snapshots and restores",
-        usual: USUAL,
+        ..cuts::CUT
     },
     Scenario {
         control: "it is one: a flush is answered, and nothing else",
-        expect: Expect::Failure(&["power cuts", "acked blocks are lost"]),
-        groups: CUTS,
-        limit: minutes(6),
         name: "cuts-control-no-sync",
-        run: cuts::raw,
         settings: &[("fault", "no-sync"), ("moments", "10"), ("acks", "200")],
         summary: "cuts-raw sees a device that never syncs",
-        usual: USUAL,
+        ..cuts::CONTROL
     },
     Scenario {
         control: "it is one: each answer is followed by its sync",
-        expect: Expect::Failure(&["power cuts", "acked blocks are lost"]),
-        groups: CUTS,
-        limit: minutes(6),
         name: "cuts-control-early",
-        run: cuts::raw,
         settings: &[
             ("fault", "early"),
             ("moments", "20"),
@@ -859,102 +834,74 @@ pub const ALL: &[Scenario] = &[
             ("cost_ms", "100"),
         ],
         summary: "cuts-raw sees a device that answers before its sync",
-        usual: USUAL,
+        ..cuts::CONTROL
     },
     Scenario {
         control: "cuts-control-open-batch",
-        expect: Expect::Pass,
-        groups: CUTS,
         limit: minutes(6),
         name: "cuts-schedule",
         run: cuts_schedule::run,
-        settings: &[],
         summary: "a flush that comes during another one's sync gets a sync of its own",
-        usual: USUAL,
+        ..cuts::CUT
     },
     Scenario {
         control: "it is one: a flush that comes during a sync shares its result",
-        expect: Expect::Failure(&["power cuts", "acked blocks are lost"]),
-        groups: CUTS,
-        limit: minutes(6),
         name: "cuts-control-open-batch",
         run: cuts_schedule::run,
         settings: &[("fault", "open-batch"), ("moments", "40")],
         summary: "cuts-schedule sees a device that pops while a sync runs",
-        usual: USUAL,
+        ..cuts::CONTROL
     },
     Scenario {
         control: "it is one: sync_file_range takes the place of fdatasync",
-        expect: Expect::Failure(&["power cuts", "acked blocks are lost"]),
-        groups: CUTS,
-        limit: minutes(6),
         name: "cuts-control-sync-file-range",
-        run: cuts::raw,
         settings: &[
             ("fault", "sync-file-range"),
             ("moments", "10"),
             ("acks", "200"),
         ],
         summary: "cuts-raw sees a device that writes pages and flushes no cache",
-        usual: USUAL,
+        ..cuts::CONTROL
     },
     Scenario {
         control: "it is one: the backing ext4 is mounted with barrier=0",
-        expect: Expect::Failure(&["power cuts", "acked blocks are lost"]),
-        groups: CUTS,
-        limit: minutes(6),
         name: "cuts-control-no-barriers",
-        run: cuts::raw,
         settings: &[("mount", "barrier=0"), ("moments", "10"), ("acks", "200")],
         summary: "cuts-raw sees a backing filesystem that ignores barriers",
-        usual: USUAL,
+        ..cuts::CONTROL
     },
     Scenario {
         control: "sync_file_range, one of its cases, has to lose something",
-        expect: Expect::Pass,
-        groups: CUTS,
         limit: minutes(12),
         name: "cuts-sync-calls",
         run: cuts_sync_calls::run,
-        settings: &[],
         summary: "which sync calls keep stores to a mapped file on ext4, XFS and btrfs",
-        usual: USUAL,
+        ..cuts::CUT
     },
     Scenario {
         control: "as cuts-raw",
-        expect: Expect::Pass,
-        groups: CUTS_LONG,
-        limit: minutes(60),
         name: "cuts-raw-long",
         run: cuts::raw,
-        settings: &[("moments", "1000"), ("acks", "4000")],
         summary: "1,000 power cuts, as cuts-raw",
-        usual: USUAL,
+        ..cuts::LONG
     },
     Scenario {
         control: "as cuts-ext4",
-        expect: Expect::Pass,
-        groups: CUTS_LONG,
-        limit: minutes(60),
         name: "cuts-ext4-long",
         run: cuts::ext4,
-        settings: &[("moments", "1000"), ("acks", "4000")],
         summary: "1,000 power cuts, as cuts-ext4",
         usual: Usual {
             kernel: "6.12",
             ..USUAL
         },
+        ..cuts::LONG
     },
     Scenario {
         control: "as cuts-restore",
-        expect: Expect::Pass,
-        groups: CUTS_LONG,
-        limit: minutes(60),
         name: "cuts-restore-long",
         run: cuts::restore,
-        settings: &[("moments", "1000"), ("acks", "4000")],
         summary: "1,000 power cuts, as cuts-restore",
-        usual: USUAL,
+        ..cuts::LONG
     },
     Scenario {
         control: "as snapshot-under-load-ext4",

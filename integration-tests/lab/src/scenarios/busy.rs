@@ -21,7 +21,7 @@ use crate::scenarios::sleep::Way;
 use crate::scenarios::support::{DATA_BYTES, STOP, acked, no_errors, verified};
 
 /// How long the kernel waits for programs to freeze. Its own 20 s are less than an fsync on ext4
-/// may take on the slow disk: some six flushes, one after the other.
+/// may take on the slow disk: several flushes, one after the other.
 const FREEZER_MS: &str = "90000";
 
 /// Blocks of the filesystem; the rest of the device is for the kernel threads.

@@ -175,17 +175,6 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
-        control: "it is one: the device answers before the sync",
-        expect: Expect::Failure(&["/dev/", "are not as acked"]),
-        groups: SNAPSHOTS,
-        limit: minutes(5),
-        name: "snapshot-under-load-control",
-        run: snapshot_under_load::raw,
-        settings: &[("fault", "early"), ("rounds", "2")],
-        summary: "snapshot-under-load sees acks that are not on the disk",
-        usual: USUAL,
-    },
-    Scenario {
         control: "as snapshot-under-load, and fsck",
         expect: Expect::Pass,
         groups: SNAPSHOTS,
@@ -449,7 +438,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         control: "as fault-hole; or a watch that only knows holes and truncated files",
         expect: Expect::Pass,
-        groups: FAULTS,
+        groups: &["faults"],
         limit: minutes(6),
         name: "fault-bad-page",
         run: faults::bad_page,

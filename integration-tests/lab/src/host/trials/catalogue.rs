@@ -63,7 +63,7 @@ pub fn all(workspace: &Workspace) -> Vec<Test> {
             kind: Kind::Guest(test, Under::Kasan),
         })
     });
-    let scenarios = scenarios::ALL.iter().map(|scenario| Test {
+    let scenarios = scenarios::all().map(|scenario| Test {
         name: scenario.name.to_owned(),
         groups: scenario.groups.to_vec(),
         kind: Kind::Scenario(scenario),
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn every_scenario_has_a_name_of_its_own_and_a_group() {
         let mut seen = BTreeSet::new();
-        for scenario in scenarios::ALL {
+        for scenario in scenarios::all() {
             assert!(
                 seen.insert(scenario.name),
                 "{} is there twice",
@@ -170,10 +170,7 @@ mod tests {
                 "{} has no group",
                 scenario.name
             );
-            for other in scenarios::ALL
-                .iter()
-                .filter(|other| other.name != scenario.name)
-            {
+            for other in scenarios::all().filter(|other| other.name != scenario.name) {
                 assert!(
                     !other.groups.contains(&scenario.name),
                     "{} is a group",

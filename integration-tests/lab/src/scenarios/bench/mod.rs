@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::inside::context::Context;
+use crate::scenarios::{BENCH, Expect, Scenario, USUAL, minutes};
 
 pub mod filesystems;
 pub mod flush;
@@ -15,6 +16,65 @@ pub mod pause;
 pub mod snapshot;
 mod stats;
 pub mod sync_calls;
+
+/// In the order a reader meets them.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(120),
+        name: "bench-flush",
+        run: flush::run,
+        settings: &[],
+        summary: "fsync/s and latency over threads and flush cost",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-filesystems",
+        run: filesystems::run,
+        settings: &[],
+        summary: "files on ext4 and XFS, and SQLite's transactions",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(20),
+        name: "bench-pause",
+        run: pause::run,
+        settings: &[],
+        summary: "from the request to pause until the guest is paused",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-snapshot",
+        run: snapshot::run,
+        settings: &[],
+        summary: "snapshot, restore and boot times",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "none: it measures",
+        expect: Expect::Pass,
+        groups: BENCH,
+        limit: minutes(30),
+        name: "bench-sync-calls",
+        run: sync_calls::run,
+        settings: &[],
+        summary: "what each sync call costs on ext4, XFS and btrfs",
+        usual: USUAL,
+    },
+];
 
 /// Numbers the rows.
 #[derive(Default)]

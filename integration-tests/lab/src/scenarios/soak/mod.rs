@@ -17,6 +17,20 @@ use self::life::live;
 use self::schedule::Life;
 use crate::inside::context::Context;
 use crate::inside::machine::Capability;
+use crate::scenarios::{Expect, Scenario, USUAL, minutes};
+
+/// In the order a reader meets them.
+pub const ALL: &[Scenario] = &[Scenario {
+    control: "any defect that another scenario names: each of them is met here sooner or later",
+    expect: Expect::Pass,
+    groups: &["soak"],
+    limit: minutes(30),
+    name: "soak-all",
+    run,
+    settings: &[],
+    summary: "everything at random for --hours H; the seed gives the schedule again",
+    usual: USUAL,
+}];
 
 /// How long it goes on without `--hours`.
 const MINUTES: u64 = 10;

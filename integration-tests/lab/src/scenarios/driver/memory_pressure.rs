@@ -14,7 +14,7 @@ use crate::inside::driver::{Bound, read};
 use crate::inside::guest::{Guest, SHORT, code};
 use crate::inside::machine::Pmem;
 use crate::job::Driver;
-use crate::scenarios::busy::tool;
+use crate::scenarios::driver::busy::tool;
 use crate::scenarios::support::{DATA_BYTES, STOP, acked, no_errors, verified};
 
 /// What a flush of the disk takes.

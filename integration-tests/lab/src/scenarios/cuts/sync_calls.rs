@@ -21,7 +21,7 @@ use nix::sys::mman::{MapFlags, MsFlags, ProtFlags, mmap, msync, munmap};
 use crate::inside::context::Context;
 use crate::inside::disk::HostFs;
 use crate::inside::replay::{Acked, Marks, Mounted, Recorder, Replay, Subject, Tally, choose};
-use crate::scenarios::cuts::MOMENTS;
+use crate::scenarios::cuts::recordings::MOMENTS;
 
 const BLOCKS: u64 = 16;
 const FILE_BYTES: u64 = BLOCKS * 4096;

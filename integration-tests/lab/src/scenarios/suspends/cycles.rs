@@ -7,8 +7,8 @@ use anyhow::{Result, bail, ensure};
 use crate::inside::context::Context;
 use crate::inside::driver::Flusher;
 use crate::job::Driver;
-use crate::scenarios::busy::Busy;
-use crate::scenarios::sleep::{Attempt, Way, attempt, sleep_and_wake, wake};
+use crate::scenarios::driver::busy::Busy;
+use crate::scenarios::suspends::sleep::{Attempt, Way, attempt, sleep_and_wake, wake};
 
 /// Suspends of each kind, `--set cycles=N`.
 const CYCLES: u64 = 5;

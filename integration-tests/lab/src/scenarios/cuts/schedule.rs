@@ -22,7 +22,7 @@ use crate::inside::disk::{HostFs, Table};
 use crate::inside::guest::SHORT;
 use crate::inside::replay::{Acked, Marks, Mounted, Recorder, Replay, Subject, Tally, choose};
 use crate::inside::wait;
-use crate::scenarios::cuts::{MOMENTS, told};
+use crate::scenarios::cuts::recordings::{MOMENTS, told};
 
 const LOG_BYTES: u64 = 256 << 20;
 /// What a flush of the disk takes: the time the script has for B.

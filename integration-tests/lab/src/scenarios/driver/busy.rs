@@ -17,8 +17,8 @@ use crate::inside::driver::{Bound, Flusher, read, write};
 use crate::inside::guest::{Guest, SHORT, code};
 use crate::inside::machine::Pmem;
 use crate::job::Driver;
-use crate::scenarios::sleep::Way;
 use crate::scenarios::support::{DATA_BYTES, STOP, acked, no_errors, verified};
+use crate::scenarios::suspends::sleep::Way;
 
 /// How long the kernel waits for programs to freeze. Its own 20 s are less than an fsync on ext4
 /// may take on the slow disk: several flushes, one after the other.

@@ -12,7 +12,7 @@ use crate::inside::driver::{Bound, Flusher, boot, write};
 use crate::inside::guest::SHORT;
 use crate::inside::machine::{Capability, Refused};
 use crate::inside::wait;
-use crate::scenarios::driver_faults::{ENDED, TIMEOUT_MS, accident_met, device, few, room, start};
+use crate::scenarios::driver::faults::{ENDED, TIMEOUT_MS, accident_met, device, few, room, start};
 use crate::scenarios::support::{ms, no_errors};
 
 /// The device goes after so many flushes: both loads have begun by then.

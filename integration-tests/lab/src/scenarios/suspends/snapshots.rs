@@ -9,9 +9,9 @@ use anyhow::{Result, bail, ensure};
 use crate::inside::context::Context;
 use crate::inside::driver::Flusher;
 use crate::inside::machine::{Capability, Restore};
-use crate::scenarios::busy::Busy;
-use crate::scenarios::sleep::{Attempt, Way, attempt, sleep_and_wake, wake};
-use crate::scenarios::suspends::COST_MS;
+use crate::scenarios::driver::busy::Busy;
+use crate::scenarios::suspends::cycles::COST_MS;
+use crate::scenarios::suspends::sleep::{Attempt, Way, attempt, sleep_and_wake, wake};
 
 /// Rounds, each with two suspends and two snapshots; `--set cycles=N`.
 const CYCLES: u64 = 2;

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+
+//! Our guest driver: what it saves, and devices that lie, break or go.
+
+use crate::job::VmmKind;
+use crate::scenarios::{Expect, LAB, RUST, Scenario, USUAL, Usual, minutes};
+
+pub mod busy;
+mod coalesces;
+mod faults;
+mod memory_pressure;
+mod removal;
+
+/// In the order a reader meets them.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        control: "a driver with a host flush for each fsync (the kernel's own: see the control)",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(6),
+        name: "driver-coalesces",
+        run: coalesces::run,
+        settings: &[],
+        summary: "16 threads in fsync share host flushes, at most 0.2 each; one thread shares none",
+        usual: RUST,
+    },
+    Scenario {
+        control: "it is one: the kernel's own driver flushes the host for each fsync",
+        expect: Expect::Failure(&["more than 0.2 for each"]),
+        groups: LAB,
+        limit: minutes(6),
+        name: "driver-coalesces-control",
+        run: coalesces::run,
+        settings: &[("each", "20")],
+        summary: "driver-coalesces sees a driver that does not coalesce",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a driver that ignores the used length or takes a status for an errno (the kernel's own: \
+                  `--driver c`)",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(6),
+        name: "driver-lying-device",
+        run: faults::lying,
+        settings: &[],
+        summary: "bad cookie, length 0, odd status, double and late answer: EIO, no hang, works when bound anew",
+        usual: RUST,
+    },
+    Scenario {
+        control: "a driver without a deadline: the flusher's threads never get an error",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-silent-device",
+        run: faults::silent,
+        settings: &[],
+        summary: "no answer within flush_timeout_ms: ETIMEDOUT to those who wait, then EIO; works when bound anew",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "a driver that does not look at the status (`--driver c`): who waits is not told",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-needs-reset",
+        run: faults::needs_reset,
+        settings: &[],
+        summary: "a device that asks for a reset under load: EIO to all, works when bound anew",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "a driver without watchdog or deadline: who waits is not told, unbind hangs",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-surprise-removal",
+        run: removal::surprise,
+        settings: &[],
+        summary: "a device that is pulled out under load: EIO to all, unbind works, the others go on",
+        usual: RUST,
+    },
+    Scenario {
+        control: "a driver that forgets a waiter when it is removed",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-unplug",
+        run: removal::unplug,
+        settings: &[],
+        summary: "an orderly unplug under load: nobody hangs, nothing breaks",
+        usual: Usual {
+            vmm: VmmKind::Qemu,
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "a flush path that waits for memory which only a flush can free",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(6),
+        name: "memory-pressure",
+        run: memory_pressure::run,
+        settings: &[],
+        summary: "fsync while the guest reclaims and swaps to a device of the same driver",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+];

@@ -29,7 +29,9 @@ pub fn surprise(context: &mut Context) -> Result<()> {
     ];
     // All ones have NEEDS_RESET among them; zeros say nothing, as a silent device.
     let mut guest = boot(context, pmem, &format!("flush_timeout_ms={TIMEOUT_MS}"))?;
-    for (index, name) in ["ones", "zeros"].into_iter().enumerate() {
+    // Each is the first in the list: the bus forgets the one before it.
+    let index = 0;
+    for name in ["ones", "zeros"] {
         context.step(&format!(
             "pull a device whose registers then read as {name}"
         ));
@@ -57,7 +59,7 @@ pub fn surprise(context: &mut Context) -> Result<()> {
 
         context.step(&format!("take it away ({name})"));
         let begun = Instant::now();
-        if index == 0 {
+        if name == "ones" {
             // The bus has noticed: the transport's driver lets go of the whole device.
             guest.done(Step::Write {
                 path: "/sys/bus/platform/drivers/virtio-mmio/unbind".to_owned(),
@@ -72,7 +74,8 @@ pub fn surprise(context: &mut Context) -> Result<()> {
     // The first one is no longer in the list.
     let report = few(context, &mut guest, "stays", 1)?;
     no_errors(&report)?;
-    guest.is_well()?;
+    // The virtio core itself warns that the status of a device that is gone is not 0.
+    guest.is_well_but(&["virtio_dev_remove", "Call Trace:"])?;
     guest.machine().alive()
 }
 

@@ -141,9 +141,9 @@ impl Maker for Rest {
                 self.binary.clone()
             });
             // Of a panic only: to make one of an error takes system calls that a thread's filter may
-        // not know, which ends another process than the one that is under test.
-        command.env("RUST_BACKTRACE", "1");
-        command.env("RUST_LIB_BACKTRACE", "0");
+            // not know, which ends another process than the one that is under test.
+            command.env("RUST_BACKTRACE", "1");
+            command.env("RUST_LIB_BACKTRACE", "0");
         }
         command.arg("--kernel").arg(&boot.kernel);
         command.arg("--initramfs").arg(&boot.initramfs);

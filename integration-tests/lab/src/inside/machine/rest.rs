@@ -42,12 +42,7 @@ impl Rest {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
-        // Of a panic only: to make one of an error takes system calls that a thread's filter may
-        // not know, which ends another process than the one that is under test.
-        command.env("RUST_BACKTRACE", "1");
-        command.env("RUST_LIB_BACKTRACE", "0");
-        command
+        command_of(&self.binary)
     }
 
     fn is_ours(&self) -> bool {
@@ -108,6 +103,15 @@ impl Rest {
     }
 }
 
+fn command_of(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    // Of a panic only: to make one of an error takes system calls that a thread's filter may
+    // not know, which ends the process in another way than the one that is under test.
+    command.env("RUST_BACKTRACE", "1");
+    command.env("RUST_LIB_BACKTRACE", "0");
+    command
+}
+
 fn path(name: &str) -> PathBuf {
     Path::new(WORK).join(name)
 }
@@ -135,15 +139,9 @@ impl Maker for Rest {
         if boot.pmem.iter().any(|pmem| pmem.fault.is_some()) {
             // Ours has a build of its own for that.
             let faulty = self.binary.with_file_name("vmm-fault");
-            command = Command::new(if self.is_ours() {
-                faulty
-            } else {
-                self.binary.clone()
-            });
-            // Of a panic only: to make one of an error takes system calls that a thread's filter may
-            // not know, which ends another process than the one that is under test.
-            command.env("RUST_BACKTRACE", "1");
-            command.env("RUST_LIB_BACKTRACE", "0");
+            if self.is_ours() {
+                command = command_of(&faulty);
+            }
         }
         command.arg("--kernel").arg(&boot.kernel);
         command.arg("--initramfs").arg(&boot.initramfs);

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,6 +35,9 @@ pub const ROOT_SERIAL: &str = "root";
 
 /// Serial number of the virtio-blk disk that holds the share image.
 pub const SHARE_SERIAL: &str = "share";
+
+/// How often a lab says that it lives while a trial runs.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Everything one start of the lab machine has to do.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -135,6 +139,8 @@ pub enum Record {
         /// Index into the job's trials.
         trial: usize,
     },
+    /// A trial is at the same step as before, and the lab lives: sent every [`ALIVE_EVERY`].
+    Alive,
     /// A trial has come to a new step.
     Progress {
         /// The step, a short phrase.

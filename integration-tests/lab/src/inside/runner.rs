@@ -17,7 +17,7 @@ use nix::sys::utsname::uname;
 use crate::inside::cleanup;
 use crate::inside::records::Port;
 use crate::inside::trial::{self, Said};
-use crate::job::{Job, Outcome, Record, SHARE, Trial, TrialResult, Work};
+use crate::job::{ALIVE_EVERY, Job, Outcome, Record, SHARE, Trial, TrialResult, Work};
 use crate::scenarios;
 
 /// Works through `/lab/job.json`.
@@ -162,7 +162,8 @@ fn one_trial(port: &mut Port, index: usize, trial: Trial) -> Result<TrialResult>
     let limit = scenarios::limit(scenario, &result.trial);
     let until = begun + limit;
     loop {
-        match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        let left = until.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left.min(ALIVE_EVERY)) {
             Ok(Said::Step(text)) => port.write(&Record::Progress { text, trial: index })?,
             Ok(Said::Measured(name, value)) => {
                 result.measurements.insert(name, value);
@@ -171,6 +172,9 @@ fn one_trial(port: &mut Port, index: usize, trial: Trial) -> Result<TrialResult>
             Ok(Said::Ended(outcome)) => {
                 result.outcome = outcome;
                 break;
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() < until => {
+                port.write(&Record::Alive)?;
             }
             Err(RecvTimeoutError::Timeout) => {
                 let reason = format!("not over after its limit of {} s", limit.as_secs());

@@ -28,6 +28,10 @@ const BOOT: Duration = Duration::from_secs(300);
 /// The lab watches its scenarios' time itself, and cleans up. This is for a lab that can't.
 const GRACE: Duration = Duration::from_secs(120);
 
+/// A lab that runs a trial and says nothing for so long stands still: its emulator does, once in
+/// a while, and the trial's own limit is much longer.
+const SILENCE: Duration = Duration::from_secs(120);
+
 /// Boots that may fail in a row before the scenarios that wait for them do.
 const BOOTS: u32 = 2;
 
@@ -113,10 +117,18 @@ impl<'a> Pool<'a> {
             .step(&format!("starting a lab for {}", names(&trials)));
         let lab = Lab::start(self.assets, Work::Trials { trials }, self.extras)?;
         let mut deadline = Instant::now() + BOOT;
+        let mut running = false;
         loop {
-            match lab.machine.next(deadline)? {
+            let silence = Instant::now() + SILENCE;
+            let until = if running {
+                deadline.min(silence)
+            } else {
+                deadline
+            };
+            match lab.machine.next(until)? {
                 Next::Record(record) => match *record {
                     Record::Started { trial } => {
+                        running = true;
                         deadline = Instant::now() + shift.start(trial) + GRACE;
                     }
                     Record::Progress { trial, text } => {
@@ -124,6 +136,7 @@ impl<'a> Pool<'a> {
                         self.progress.step(&format!("{name}: {text}"));
                     }
                     Record::Finished { result, trial } => {
+                        running = false;
                         self.progress.rest();
                         shift.finish(trial, *result);
                         deadline = Instant::now() + GRACE;

@@ -3,7 +3,7 @@
 //! The lab machine's QEMU process: started with fresh disks, and always ended.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -25,6 +25,9 @@ use crate::job::{
 
 /// Memory of the lab in MiB: guests of 512 MiB, their snapshots in the page cache, QEMU.
 const MEMORY_MIB: u32 = 3072;
+
+/// How long a lab may stand still because its emulator has forgotten an interrupt.
+const NUDGE: Duration = Duration::from_secs(1);
 
 /// What a lab is started with.
 #[derive(Clone, Debug)]
@@ -99,6 +102,7 @@ impl Machine {
         let child = spawn(command, dir.path(), Some(&theirs))?;
         drop(theirs);
         let records = read_records(ours.try_clone()?);
+        nudge(ours.try_clone()?);
         Ok(Self {
             child,
             records: Some(records),
@@ -238,6 +242,20 @@ fn path_option(path: &Path) -> Result<String> {
     path.to_str()
         .map(|path| path.replace(',', ",,"))
         .ok_or_else(|| anyhow!("{}: not UTF-8, which QEMU's options need", path.display()))
+}
+
+/// Interrupts the lab every second, until its port is closed.
+///
+/// QEMU (7.2, TCG) changes a processor's pending interrupts on its own thread without the lock, when an
+/// SVM guest is entered or left; one that is raised by another thread just then is forgotten. If it was the
+/// timer's and the processor is idle, the machine stands still for ever. The next interrupt of any
+/// device delivers the forgotten one too.
+fn nudge(mut port: UnixStream) {
+    thread::spawn(move || {
+        while port.write_all(b"\n").is_ok() {
+            thread::sleep(NUDGE);
+        }
+    });
 }
 
 fn read_records(port: UnixStream) -> Receiver<Result<Record>> {

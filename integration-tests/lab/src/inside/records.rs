@@ -3,8 +3,9 @@
 //! The way of the records to the host.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -24,9 +25,11 @@ impl Port {
             if name.trim() == RESULTS_PORT {
                 let node = Path::new("/dev").join(entry.file_name());
                 let file = OpenOptions::new()
+                    .read(true)
                     .write(true)
                     .open(&node)
                     .with_context(|| format!("cannot open {}", node.display()))?;
+                take_nudges(file.try_clone()?);
                 return Ok(Self(file));
             }
         }
@@ -41,4 +44,13 @@ impl Port {
             .write_all(&line)
             .context("cannot write to the results port")
     }
+}
+
+/// Reads the host's nudges away. All they are for is their interrupt, and it comes only while there is
+/// room for them.
+fn take_nudges(mut port: File) {
+    thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok(1..) = port.read(&mut buffer) {}
+    });
 }

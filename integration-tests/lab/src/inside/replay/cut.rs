@@ -101,14 +101,16 @@ impl Fate {
 pub struct Fates {
     random: Sequence,
     share: u64,
+    unit: u64,
 }
 
 impl Fates {
-    /// Those of a cut.
-    pub fn new(cut: &Cut) -> Self {
+    /// Those of a cut; `unit` sectors in a row are never torn apart.
+    pub fn new(cut: &Cut, unit: u64) -> Self {
         Self {
             random: Sequence::new(cut.seed),
             share: cut.share,
+            unit,
         }
     }
 
@@ -117,11 +119,16 @@ impl Fates {
         if self.random.below(8) >= self.share {
             return Fate::Gone;
         }
-        let sectors = bytes / 512;
-        if sectors < 2 || self.share == 8 || self.random.below(TORN) > 0 {
+        let units = bytes / 512 / self.unit;
+        if units < 2 || self.share == 8 || self.random.below(TORN) > 0 {
             return Fate::Kept;
         }
-        Fate::Torn((0..sectors).map(|_| self.random.below(2) == 0).collect())
+        let mut sectors = Vec::new();
+        for _ in 0..units {
+            let kept = self.random.below(2) == 0;
+            sectors.extend((0..self.unit).map(|_| kept));
+        }
+        Fate::Torn(sectors)
     }
 }
 
@@ -170,7 +177,7 @@ mod tests {
                 share,
                 seed: 5,
             };
-            let mut fates = Fates::new(&cut);
+            let mut fates = Fates::new(&cut, 1);
             let all: Vec<_> = (0..1000).map(|_| fates.next(4096)).collect();
             let count = |what: fn(&Fate) -> bool| all.iter().filter(|one| what(one)).count();
             (
@@ -192,7 +199,16 @@ mod tests {
             share: 7,
             seed: 1,
         };
-        let mut fates = Fates::new(&cut);
+        let mut fates = Fates::new(&cut, 1);
         assert!((0..1000).all(|_| !matches!(fates.next(512), Fate::Torn(_))));
+        let mut fates = Fates::new(&cut, 8);
+        assert!((0..1000).all(|_| !matches!(fates.next(4096), Fate::Torn(_))));
+        let torn = (0..1000).find_map(|_| match fates.next(8192) {
+            Fate::Torn(sectors) => Some(sectors),
+            _ => None,
+        });
+        let torn = torn.unwrap();
+        assert_eq!(torn.len(), 16);
+        assert!(torn[..8].iter().all(|kept| *kept == torn[0]), "{torn:?}");
     }
 }

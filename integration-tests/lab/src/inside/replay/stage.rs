@@ -17,6 +17,11 @@ use crate::inside::replay::log::{Entry, What};
 use crate::inside::replay::mounted::Mounted;
 use crate::inside::replay::{Acked, Log};
 
+/// In sectors, what a disk writes whole where a guest's filesystem is looked at too. ext4's superblock
+/// has two sectors and a checksum over both, which is looked at before the journal is: torn apart, it
+/// would not mount on any device.
+const BLOCK: u64 = 8;
+
 /// Builds disks as cuts have left them, going forward in the log.
 pub struct Replay<'a> {
     log: &'a Log,
@@ -37,13 +42,13 @@ impl<'a> Replay<'a> {
     }
 
     /// The disk after `cut`, which is not before the last one.
-    fn disk(&mut self, cut: &Cut, path: &Path) -> Result<Image> {
+    fn disk(&mut self, cut: &Cut, unit: u64, path: &Path) -> Result<Image> {
         while self.done < cut.at {
             self.apply(&self.log.entries[self.done], &self.durable, &Fate::Kept)?;
             self.done += 1;
         }
         let disk = self.durable.copy(path)?;
-        let mut fates = Fates::new(cut);
+        let mut fates = Fates::new(cut, unit);
         for index in cached(&self.log.entries, cut.at) {
             let entry = &self.log.entries[index];
             self.apply(entry, &disk, &fates.next(entry.bytes))?;
@@ -74,7 +79,8 @@ impl<'a> Replay<'a> {
     /// what was acked by then.
     pub fn judge(&mut self, cut: &Cut, subject: &Subject<'_>, tally: &mut Tally) -> Result<()> {
         let work = Path::new(WORK);
-        let disk = self.disk(cut, &work.join("cut.img"))?;
+        let unit = if subject.inside.is_some() { BLOCK } else { 1 };
+        let disk = self.disk(cut, unit, &work.join("cut.img"))?;
         tally.cuts += 1;
         let places = subject.acked.places(&self.log.entries);
         let known = places.iter().rev().find(|(index, _)| *index < cut.at);
@@ -205,7 +211,7 @@ mod tests {
         let mut replay = Replay::at(&path("durable"), log, SECTORS * 512).unwrap();
         let seen = cuts.iter().map(|&(at, share)| {
             let cut = Cut { at, share, seed: 9 };
-            let disk = replay.disk(&cut, &path("cut")).unwrap();
+            let disk = replay.disk(&cut, 1, &path("cut")).unwrap();
             let bytes = fs::read(disk.path()).unwrap();
             sectors.iter().map(|sector| bytes[sector * 512]).collect()
         });

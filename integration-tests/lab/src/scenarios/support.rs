@@ -60,6 +60,17 @@ pub fn verified(data: &Path, ack: &Path, offset: u64) -> Result<Report> {
     Ok(report)
 }
 
+/// The same after the load has ended: each of its fsyncs has an ack, too.
+pub fn all_verified(data: &Path, ack: &Path, report: &LoadReport) -> Result<Report> {
+    let found = verified(data, ack, 0)?;
+    ensure!(
+        found.fsyncs == report.fsyncs,
+        "the acks count {} fsyncs: {report:?}",
+        found.fsyncs
+    );
+    Ok(found)
+}
+
 /// The guest met no error.
 pub fn no_errors(report: &LoadReport) -> Result<()> {
     if report.errors > 0 {

@@ -96,6 +96,11 @@ fn provenance(file: &File) -> String {
     format!("<sub>{}</sub>", parts.join("; "))
 }
 
+/// A driver, as the text calls it.
+pub fn driver(name: &str) -> &str {
+    if name == "c" { "C" } else { "Rust" }
+}
+
 /// A table in markdown.
 pub fn table(head: &[String], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));

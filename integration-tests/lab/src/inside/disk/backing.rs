@@ -27,6 +27,16 @@ pub enum HostFs {
 }
 
 impl HostFs {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Ext4NoJournal => "ext4-no-journal",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
     /// The smallest piece of disk it is made on here, in bytes; XFS refuses
     /// less than 300 MiB.
     pub fn smallest(self) -> u64 {

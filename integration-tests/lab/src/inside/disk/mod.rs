@@ -7,12 +7,14 @@
 //! and most carry a filesystem with the pmem files on it ([`Backing`]).
 
 mod backing;
+mod mapped;
 mod mapping;
 mod on_disk;
 mod scratch;
 mod thin;
 
 pub use backing::{Backing, HostFs, ReadOnly, reserve};
+pub use mapped::{CALLS, Call, Mapped};
 pub use mapping::{Mapping, Table, dmsetup, node, remove};
 pub use on_disk::OnDisk;
 pub use scratch::{Piece, Scratch};

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use guest_agent::wire::{LoadKind, LoadReport, LoadSpec};
+use guest_agent::wire::{LoadReport, LoadSpec};
 use serde::Serialize;
 
 use crate::inside::context::Context;
@@ -13,8 +13,8 @@ use crate::inside::disk::{Backing, HostFs, Table};
 use crate::inside::machine::Counters;
 use crate::scenarios::bench::pair::{Pair, Side, pairs};
 use crate::scenarios::bench::stats::Cost;
-use crate::scenarios::bench::{Rows, numbers};
-use crate::scenarios::support::{BLOCKS, no_errors};
+use crate::scenarios::bench::{Rows, numbers, raw};
+use crate::scenarios::support::no_errors;
 
 /// Size of each side's device.
 const BYTES: u64 = 64 << 20;
@@ -130,7 +130,7 @@ impl Cell {
             self.cost,
             self.round
         );
-        let mut spec = raw(context, u32::try_from(self.threads)?);
+        let mut spec = raw(context, self.threads)?;
         spec.duration_ms = self.seconds * 1000;
         let before = cost_and_counters(side)?;
         context.step(&step);
@@ -166,16 +166,6 @@ impl Cell {
     fn tail(&self) -> Duration {
         Duration::from_millis(self.seconds * 1000 + 2 * self.threads * self.cost + 30_000)
     }
-}
-
-/// One region per thread, O_DIRECT overwrites of 4 KiB, an fsync for each.
-fn raw(context: &Context, threads: u32) -> LoadSpec {
-    let kind = LoadKind::Raw {
-        device: "#0".to_owned(),
-    };
-    let mut spec = LoadSpec::new(kind, threads, BLOCKS, context.trial.seed);
-    spec.distribution = true;
-    spec
 }
 
 fn load(side: &mut Side, spec: LoadSpec, within: Duration) -> Result<LoadReport> {

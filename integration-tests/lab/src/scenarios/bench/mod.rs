@@ -3,10 +3,12 @@
 //! The benchmarks that need a lab. Each writes its rows as measurements `row-0001`, …, so that
 //! those of a run that ends early are not lost.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use guest_agent::wire::{LoadKind, LoadSpec};
 use serde::Serialize;
 
 use crate::inside::context::Context;
+use crate::scenarios::support::BLOCKS;
 use crate::scenarios::{BENCH, Expect, Scenario, USUAL, minutes};
 
 pub mod filesystems;
@@ -17,64 +19,64 @@ pub mod snapshot;
 mod stats;
 pub mod sync_calls;
 
+/// What they have in common.
+const MEASURES: Scenario = Scenario {
+    control: "none: it measures",
+    expect: Expect::Pass,
+    groups: BENCH,
+    limit: minutes(30),
+    name: "",
+    run: flush::run,
+    settings: &[],
+    summary: "",
+    usual: USUAL,
+};
+
 /// In the order a reader meets them.
 pub const ALL: &[Scenario] = &[
     Scenario {
-        control: "none: it measures",
-        expect: Expect::Pass,
-        groups: BENCH,
         limit: minutes(120),
         name: "bench-flush",
         run: flush::run,
-        settings: &[],
         summary: "fsync/s and latency over threads and flush cost",
-        usual: USUAL,
+        ..MEASURES
     },
     Scenario {
-        control: "none: it measures",
-        expect: Expect::Pass,
-        groups: BENCH,
-        limit: minutes(30),
         name: "bench-filesystems",
         run: filesystems::run,
-        settings: &[],
         summary: "files on ext4 and XFS, and SQLite's transactions",
-        usual: USUAL,
+        ..MEASURES
     },
     Scenario {
-        control: "none: it measures",
-        expect: Expect::Pass,
-        groups: BENCH,
         limit: minutes(20),
         name: "bench-pause",
         run: pause::run,
-        settings: &[],
         summary: "from the request to pause until the guest is paused",
-        usual: USUAL,
+        ..MEASURES
     },
     Scenario {
-        control: "none: it measures",
-        expect: Expect::Pass,
-        groups: BENCH,
-        limit: minutes(30),
         name: "bench-snapshot",
         run: snapshot::run,
-        settings: &[],
         summary: "snapshot, restore and boot times",
-        usual: USUAL,
+        ..MEASURES
     },
     Scenario {
-        control: "none: it measures",
-        expect: Expect::Pass,
-        groups: BENCH,
-        limit: minutes(30),
         name: "bench-sync-calls",
         run: sync_calls::run,
-        settings: &[],
         summary: "what each sync call costs on ext4, XFS and btrfs",
-        usual: USUAL,
+        ..MEASURES
     },
 ];
+
+/// The load that is measured: one region per thread, O_DIRECT overwrites of 4 KiB, an fsync for each.
+fn raw(context: &Context, threads: u64) -> Result<LoadSpec> {
+    let kind = LoadKind::Raw {
+        device: "#0".to_owned(),
+    };
+    let mut spec = LoadSpec::new(kind, u32::try_from(threads)?, BLOCKS, context.trial.seed);
+    spec.distribution = true;
+    Ok(spec)
+}
 
 /// Numbers the rows.
 #[derive(Default)]
@@ -97,7 +99,7 @@ fn numbers(context: &Context, name: &str, default: &[u64]) -> Result<Vec<u64>> {
             number
                 .trim()
                 .parse()
-                .map_err(|_| anyhow::anyhow!("--set {name}={text}: `{number}` is no whole number"))
+                .map_err(|_| anyhow!("--set {name}={text}: `{number}` is no whole number"))
         })
         .collect()
 }

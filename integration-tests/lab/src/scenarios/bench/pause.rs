@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use guest_agent::wire::{LoadKind, LoadSpec};
 use serde::Serialize;
 
 use crate::inside::context::Context;
@@ -13,8 +12,8 @@ use crate::inside::disk::{HostFs, Table};
 use crate::inside::guest::SHORT;
 use crate::inside::wait;
 use crate::scenarios::bench::pair::{Pair, Side, pairs};
-use crate::scenarios::bench::{Rows, numbers};
-use crate::scenarios::support::{BLOCKS, no_errors, value};
+use crate::scenarios::bench::{Rows, numbers, raw};
+use crate::scenarios::support::{no_errors, value};
 
 const BYTES: u64 = 64 << 20;
 
@@ -50,7 +49,7 @@ pub fn run(context: &mut Context) -> Result<()> {
         for side in &mut sides {
             let Pair { device, driver, .. } = side.pair;
             if threads > 0 {
-                side.guest.load_start("bench", load(context, threads)?)?;
+                side.guest.load_start("bench", raw(context, threads)?)?;
             }
             for round in 0..rounds {
                 let step = format!(
@@ -83,15 +82,6 @@ pub fn run(context: &mut Context) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn load(context: &Context, threads: u64) -> Result<LoadSpec> {
-    let kind = LoadKind::Raw {
-        device: "#0".to_owned(),
-    };
-    let mut spec = LoadSpec::new(kind, u32::try_from(threads)?, BLOCKS, context.trial.seed);
-    spec.distribution = true;
-    Ok(spec)
 }
 
 /// Waits until the device has begun a further sync.

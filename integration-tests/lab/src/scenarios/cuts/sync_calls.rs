@@ -5,21 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Error, Result as IoResult};
-use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::ptr::NonNull;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use guest_agent::ack::{BlockAck, Counters, Header, Layout};
-use guest_agent::pattern::{BLOCK, Tag, content};
+use guest_agent::pattern::{Tag, content};
 use guest_agent::random::Sequence;
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::sys::mman::{MapFlags, MsFlags, ProtFlags, mmap, msync, munmap};
 
 use crate::inside::context::Context;
-use crate::inside::disk::HostFs;
+use crate::inside::disk::{CALLS, Call, HostFs, Mapped};
 use crate::inside::replay::{Acked, Marks, Mounted, Recorder, Replay, Subject, Tally, choose};
 use crate::scenarios::cuts::recordings::MOMENTS;
 
@@ -29,53 +24,17 @@ const LOG_BYTES: u64 = 512 << 20;
 /// Stores of one recording, each with its sync and its ack.
 const WRITES: u64 = 24;
 
-const FILESYSTEMS: [(HostFs, &str); 3] = [
-    (HostFs::Ext4, "ext4"),
-    (HostFs::Xfs, "xfs"),
-    (HostFs::Btrfs, "btrfs"),
-];
+const FILESYSTEMS: [HostFs; 3] = [HostFs::Ext4, HostFs::Xfs, HostFs::Btrfs];
 
 /// How a file gets its blocks.
 const PREALLOCATED: [(bool, &str); 2] = [(true, "preallocated"), (false, "sparse")];
-
-/// A call that a VMM might take for a flush.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Call {
-    Fdatasync,
-    Fsync,
-    Msync,
-    SyncFileRange,
-}
-
-const CALLS: [Call; 4] = [
-    Call::Fdatasync,
-    Call::Fsync,
-    Call::Msync,
-    Call::SyncFileRange,
-];
-
-impl Call {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Fdatasync => "fdatasync",
-            Self::Fsync => "fsync",
-            Self::Msync => "msync",
-            Self::SyncFileRange => "sync_file_range",
-        }
-    }
-
-    /// It hands the pages to the disk and leaves them in its cache.
-    fn is_a_flush(self) -> bool {
-        self != Self::SyncFileRange
-    }
-}
 
 /// `cuts-sync-calls`.
 pub fn run(context: &mut Context) -> Result<()> {
     let mut wrong = Vec::new();
     let mut seen_lost = 0;
-    for (fs, name) in FILESYSTEMS {
-        for (what, call, tally) in one_filesystem(context, fs, name)? {
+    for fs in FILESYSTEMS {
+        for (what, call, tally) in one_filesystem(context, fs)? {
             context.measure(&what, &tally);
             ensure!(tally.acked > 0, "{what}: no cut had an acked block");
             seen_lost += if call.is_a_flush() { 0 } else { tally.lost };
@@ -102,11 +61,8 @@ struct Case {
     acked: Acked,
 }
 
-fn one_filesystem(
-    context: &mut Context,
-    fs: HostFs,
-    name: &str,
-) -> Result<Vec<(String, Call, Tally)>> {
+fn one_filesystem(context: &mut Context, fs: HostFs) -> Result<Vec<(String, Call, Tally)>> {
+    let name = fs.name();
     context.step(&format!("record on {name}"));
     let seed = context.trial.seed;
     let recorder = context.recorder(name, fs.smallest(), LOG_BYTES)?;
@@ -182,7 +138,7 @@ fn record(
     // The file itself is there: the question is what a later call keeps of its content.
     file.sync_all()?;
     File::open(at)?.sync_all()?;
-    let map = Map::new(file)?;
+    let map = Mapped::new(file, FILE_BYTES)?;
     let marks = recorder.marks()?;
     let acked = overwrite(&map, call, name, &marks, seed)?;
     Ok(Case {
@@ -192,7 +148,7 @@ fn record(
     })
 }
 
-fn overwrite(map: &Map, call: Call, name: &str, marks: &Marks, seed: u64) -> Result<Acked> {
+fn overwrite(map: &Mapped, call: Call, name: &str, marks: &Marks, seed: u64) -> Result<Acked> {
     let header = Header {
         run: 1,
         seed,
@@ -230,57 +186,4 @@ fn overwrite(map: &Map, call: Call, name: &str, marks: &Marks, seed: u64) -> Res
         marks.set(&acked.note_one(&ack))?;
     }
     Ok(acked)
-}
-
-/// A shared mapping of a file, as a VMM has it.
-struct Map {
-    file: File,
-    start: NonNull<libc::c_void>,
-    bytes: NonZeroUsize,
-}
-
-impl Map {
-    fn new(file: File) -> Result<Self> {
-        let bytes = NonZeroUsize::new(usize::try_from(FILE_BYTES)?).context("no bytes")?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-        let start = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, &file, 0) }?;
-        Ok(Self { file, start, bytes })
-    }
-
-    fn store(&self, block: usize, bytes: &[u8; BLOCK]) {
-        assert!((block + 1) * BLOCK <= self.bytes.get(), "block {block}");
-        // SAFETY: the target lies within the mapping, see above, and nothing borrows that memory.
-        unsafe {
-            let target = self.start.as_ptr().byte_add(block * BLOCK).cast();
-            bytes.as_ptr().copy_to_nonoverlapping(target, BLOCK);
-        }
-    }
-
-    fn sync(&self, call: Call) -> IoResult<()> {
-        match call {
-            Call::Fdatasync => self.file.sync_data(),
-            Call::Fsync => self.file.sync_all(),
-            // SAFETY: start and length are those of the mapping, which lives as long as `self`.
-            Call::Msync => Ok(unsafe { msync(self.start, self.bytes.get(), MsFlags::MS_SYNC) }?),
-            Call::SyncFileRange => {
-                let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
-                    | libc::SYNC_FILE_RANGE_WRITE
-                    | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-                // SAFETY: no pointer; the descriptor is borrowed from a live file.
-                match unsafe { libc::sync_file_range(self.file.as_raw_fd(), 0, 0, flags) } {
-                    0 => Ok(()),
-                    _ => Err(Error::last_os_error()),
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Map {
-    fn drop(&mut self) {
-        // SAFETY: start and length are those of the mapping; nothing points into it any more.
-        // It can only fail for an address that is no mapping.
-        let _ = unsafe { munmap(self.start, self.bytes.get()) };
-    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use crate::host::bench::analysis::{Cell, FlushRow, compare, distinct, ratio, rows, typical};
 use crate::host::bench::file::File;
 use crate::host::bench::plot::{Chart, Line, Scale};
-use crate::host::bench::report::{Section, maybe, table};
+use crate::host::bench::report::{Section, driver, maybe, table};
 
 /// The cost of a flush whose cells the pictures show, if it was measured.
 const SHOWN_MS: u64 = 20;
@@ -59,8 +59,7 @@ fn sides(rows: &[FlushRow]) -> Vec<Side> {
 }
 
 fn name(side: &Side) -> String {
-    let driver = if side.1 == "c" { "C" } else { "Rust" };
-    format!("{} + {driver}", side.0)
+    format!("{} + {}", side.0, driver(&side.1))
 }
 
 fn short(side: &Side) -> (&str, &str) {

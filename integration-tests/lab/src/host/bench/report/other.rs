@@ -11,14 +11,10 @@ use serde_json::Value;
 use crate::host::bench::analysis::{DISTURBED, median, ratio, rows};
 use crate::host::bench::file::File;
 use crate::host::bench::plot::{Chart, Line, Scale};
-use crate::host::bench::report::{Section, figure, maybe, table};
+use crate::host::bench::report::{Section, driver, figure, maybe, table};
 
 fn heads(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
-}
-
-fn driver(name: &str) -> &str {
-    if name == "c" { "C" } else { "Rust" }
 }
 
 #[derive(Deserialize)]

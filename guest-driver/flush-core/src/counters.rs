@@ -5,13 +5,13 @@
 /// Totals since the device was made, and where it stands now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Flushes that were asked for and accepted (tasks and bios).
+    /// Flushes that were asked for (tasks and bios), those refused included.
     pub flushes: u64,
     /// Requests published to the host.
     pub host_flushes: u64,
     /// Flushes that shared a host flush with an earlier one.
     pub coalesced: u64,
-    /// Flushes that ended with an error.
+    /// Flushes that ended with an error, or were refused with one.
     pub errors: u64,
     /// Times the host was silent for longer than the flush timeout.
     pub timeouts: u64,

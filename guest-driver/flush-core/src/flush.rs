@@ -101,7 +101,13 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
         let id = match state.park() {
             Ok(Some(id)) => id,
             Ok(None) => return Seat::Starved,
-            Err(error) => return Seat::Refused(error),
+            Err(error) => {
+                state.counters.flushes = state.counters.flushes.wrapping_add(1);
+                if !mutant!("refusal-not-counted") {
+                    state.counters.errors = state.counters.errors.wrapping_add(1);
+                }
+                return Seat::Refused(error);
+            }
         };
         if let Some(slot) = state.slots.get_mut(id.0) {
             slot.joined = slot.joined.wrapping_add(1);

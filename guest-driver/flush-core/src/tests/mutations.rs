@@ -77,6 +77,7 @@ const MUTATIONS: &[Mutation] = &[
     mutation(4, "broken-admits", "the_core_does_what_the_reference_does", "test failed"),
     mutation(4, "failed-kick-ignored", "the_core_does_what_the_reference_does", "test failed"),
     mutation(4, "broken-queue-ignored", "the_core_does_what_the_reference_does", "test failed"),
+    mutation(4, "refusal-not-counted", "the_core_does_what_the_reference_does", "test failed"),
     mutation(5, "joins-flush-in-flight", "the_core_does_what_the_reference_does", "test failed"),
     mutation(5, "length-ignored", "verdicts::every_length_has_a_verdict", "left: Ok(())"),
     mutation(5, "status-not-preset", "the_core_does_what_the_reference_does", "test failed"),

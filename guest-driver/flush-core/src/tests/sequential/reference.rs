@@ -55,6 +55,8 @@ pub(super) struct Reference {
     refuse: Option<Refused>,
     script: VecDeque<Step>,
     waiters: usize,
+    /// Flushes that were turned away.
+    pub(super) refused: u64,
     pub(super) ended: Vec<(usize, Told)>,
     pub(super) events: usize,
     pub(super) counters: Counters,
@@ -80,6 +82,7 @@ impl Reference {
             refuse: None,
             script: VecDeque::new(),
             waiters: 0,
+            refused: 0,
             ended: Vec::new(),
             events: 0,
             counters: Counters::default(),
@@ -160,10 +163,16 @@ impl Reference {
     }
 
     fn enter(&mut self, join: impl FnOnce(&mut Group, usize)) -> i32 {
-        match self.device {
-            Device::Broken => return Error::Broken.errno(),
-            Device::Gone => return Error::Gone.errno(),
-            _ => {}
+        let refusal = match self.device {
+            Device::Broken => Some(Error::Broken),
+            Device::Gone => Some(Error::Gone),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            self.refused += 1;
+            self.counters.flushes += 1;
+            self.counters.errors += 1;
+            return refusal.errno();
         }
         let used = self.over.len() + usize::from(self.flight.is_some());
         if self.parked.is_none() && used == SLOTS {

@@ -205,7 +205,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         control: "as fault-hole; or a watch that only knows holes and truncated files",
         expect: Expect::Pass,
-        groups: &["faults"],
+        groups: FAULTS,
         limit: minutes(6),
         name: "fault-bad-page",
         run: faults::bad_page,

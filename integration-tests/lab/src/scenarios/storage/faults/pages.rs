@@ -59,7 +59,8 @@ pub fn truncated(context: &mut Context) -> Result<()> {
     subject.boots_again(context, bad_block()?)
 }
 
-/// `fault-bad-page`: the guest reads a page that is not in memory, and the disk fails.
+/// `fault-bad-page`: the guest writes to a page that is not in memory, and the disk cannot read
+/// it.
 pub fn bad_page(context: &mut Context) -> Result<()> {
     let backing = context.backing("data", HostFs::Ext4, DATA_BYTES)?;
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
@@ -67,27 +68,9 @@ pub fn bad_page(context: &mut Context) -> Result<()> {
     let mut subject = Subject::boot(context, backing, data)?;
     subject.load(context, |_| {})?;
     subject.guest.load_stop("load", NOTICED)?;
-    let devices = subject.guest.devices(2)?;
-    let node = devices.first().and_then(|device| device.path.clone());
-    let node = node.context("the guest has no block device")?;
-    context.step("read a page of a disk that fails");
+    context.step("a disk that cannot be read");
     subject.backing.disk(Table::FailAll)?;
-    let skip = format!("skip={}", bad_block()?);
-    let from = format!("if={node}");
-    let argv = [
-        "dd",
-        &from,
-        "of=/dev/null",
-        "bs=4k",
-        "count=1",
-        "iflag=direct",
-        &skip,
-    ];
-    subject.guest.start_order(Step::Tool {
-        argv: argv.map(str::to_owned).to_vec(),
-        timeout_ms: 0,
-        stdin: String::new(),
-    })?;
+    touch_bad_part(context, &mut subject)?;
     ended_in_order(context, &mut subject, "cannot read or write")?;
     subject.backing.disk(Table::Plain)?;
     subject.comes_back(context)

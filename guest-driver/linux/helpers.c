@@ -435,6 +435,11 @@ module_param(fake_start, ulong, 0644);
 MODULE_PARM_DESC(fake_start, "the region's start, instead of the device's");
 module_param(fake_size, ulong, 0644);
 MODULE_PARM_DESC(fake_size, "the region's size, instead of the device's");
+static int fake_offered = -1, fake_missing = -1;
+module_param(fake_offered, int, 0644);
+MODULE_PARM_DESC(fake_offered, "a feature bit that seems to be negotiated");
+module_param(fake_missing, int, 0644);
+MODULE_PARM_DESC(fake_missing, "a feature bit that seems not to be negotiated");
 
 static int vpr_fault_set(const char *text, const struct kernel_param *param)
 {
@@ -489,6 +494,14 @@ bool vpr_fault_region(u64 *start, u64 *size)
 	return true;
 }
 
+void vpr_fault_features(struct virtio_device *vdev)
+{
+	if (fake_offered >= 0)
+		__virtio_set_bit(vdev, fake_offered);
+	if (fake_missing >= 0)
+		__virtio_clear_bit(vdev, fake_missing);
+}
+
 bool vpr_fault_bad_request(void)
 {
 	return atomic_dec_if_positive(&bad_request) >= 0;
@@ -515,6 +528,9 @@ static int vpr_validate(struct virtio_device *vdev)
 
 static int vpr_probe(struct virtio_device *vdev)
 {
+#ifdef VPR_FAULTS
+	vpr_fault_features(vdev);
+#endif
 	return vpr_rs_probe(vdev);
 }
 

@@ -65,6 +65,7 @@ bool vpr_fault_fail_kick(void);
 bool vpr_fault_drop_completion(void);
 bool vpr_fault_drop_interrupt(void);
 bool vpr_fault_region(u64 *start, u64 *size);
+void vpr_fault_features(struct virtio_device *vdev);
 bool vpr_fault_bad_request(void);
 int vpr_add_readable(struct vpr_device *dev, void *command,
 		     unsigned long cookie);

@@ -6,7 +6,7 @@ use crate::error::{Cause, Error};
 use crate::flush_core::{FlushCore, Shared};
 #[cfg(test)]
 use crate::mutation;
-use crate::platform::{Event, Platform, Refusal, Used, WaitQueue};
+use crate::platform::{Platform, Refusal, Used, WaitQueue};
 use crate::state::{Device, Phase, SlotId};
 
 impl<P: Platform, const N: usize> FlushCore<P, N> {
@@ -154,7 +154,7 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
         if mutant!("broken-detaches") {
             while self.platform.detach().is_some() {}
         }
-        self.platform.report(Event::Broke(cause));
+        self.platform.broke(cause);
     }
 
     /// Fails every waiter: the generation in flight with one error, the rest with

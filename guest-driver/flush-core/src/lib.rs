@@ -32,6 +32,6 @@ mod tests;
 pub use counters::Counters;
 pub use error::{Cause, Error};
 pub use flush_core::FlushCore;
-pub use platform::{Bios, Cookie, Event, Lock, Platform, Refusal, Ticks, Used, WaitQueue};
+pub use platform::{Bios, Cookie, Lock, Platform, Refusal, Ticks, Used, WaitQueue};
 pub use request::{Request, verdict};
 pub use state::Device;

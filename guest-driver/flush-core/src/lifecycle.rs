@@ -5,7 +5,7 @@
 use crate::error::{Cause, Error};
 use crate::flush_core::{FlushCore, Shared};
 
-use crate::platform::{Event, Platform, Ticks, WaitQueue};
+use crate::platform::{Platform, Ticks, WaitQueue};
 use crate::state::{Device, Phase, SlotId};
 
 impl<P: Platform, const N: usize> FlushCore<P, N> {
@@ -69,7 +69,6 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
                     state.device = Device::Live;
                     self.pump(state);
                 }
-                self.platform.report(Event::FreezeTimedOut);
                 Some(Err(Error::Busy))
             }
             _ => None,

@@ -62,15 +62,6 @@ pub enum Refusal {
     Broken,
 }
 
-/// Something a user should be told, once each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The device turned Broken.
-    Broke(Cause),
-    /// A freeze was called off: the host did not answer in time.
-    FreezeTimedOut,
-}
-
 /// The system around the core: a kernel module, or a model of one.
 ///
 /// Except for [`Platform::wait`], [`Platform::end`] and `new_lock`, everything is called with the
@@ -129,6 +120,6 @@ pub trait Platform: Sized {
     /// any context that calls the core, interrupts included.
     fn end(&self, bios: Self::Bios, result: Result<(), Error>);
 
-    /// Tells the user.
-    fn report(&self, event: Event);
+    /// The device has turned Broken: tells the user, once.
+    fn broke(&self, cause: Cause);
 }

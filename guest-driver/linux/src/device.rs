@@ -92,6 +92,9 @@ impl Device {
             }
             Err(error) => {
                 Freezes::count(&self.freezes.called_off, true);
+                self.handle.virtio().warning(
+                    c"suspend called off: a flush was not answered within freeze_timeout_ms",
+                );
                 Err(error.errno())
             }
         }

@@ -4,7 +4,7 @@
 
 use core::ffi::CStr;
 
-use flush_core::{Cause, Cookie, Error, Event, Platform, Refusal, Request, Ticks, Used, WaitQueue};
+use flush_core::{Cause, Cookie, Error, Platform, Refusal, Request, Ticks, Used, WaitQueue};
 
 use crate::bios::BioList;
 #[cfg(vpr_faults)]
@@ -154,12 +154,7 @@ impl Platform for Kernel {
         bios.end(result.map_or_else(Error::errno, |()| 0));
     }
 
-    fn report(&self, event: Event) {
-        let virtio = self.handle.virtio();
-        match event {
-            Event::Broke(cause) => virtio.error(text(cause)),
-            Event::FreezeTimedOut => virtio
-                .warning(c"suspend called off: a flush was not answered within freeze_timeout_ms"),
-        }
+    fn broke(&self, cause: Cause) {
+        self.handle.virtio().error(text(cause));
     }
 }

@@ -7,7 +7,7 @@ use loom::thread;
 
 use super::world::{Bio, Core, answer, live, write_and_flush};
 use super::{check_all, check_within};
-use crate::{Cause, Device, Error, Event};
+use crate::{Cause, Device, Error};
 
 /// Starts a task that flushes once and must fail, or succeed if that is allowed.
 fn task<const N: usize>(
@@ -95,7 +95,7 @@ fn a_failed_kick_fails_everyone() {
         for flush in flushes {
             flush.join().unwrap().unwrap_err();
         }
-        let broke = Event::Broke(Cause::KickFailed);
+        let broke = Cause::KickFailed;
         assert_eq!(*core.platform().events.lock().unwrap(), [broke]);
     });
 }

@@ -17,7 +17,7 @@ use loom::sync::atomic::AtomicU64;
 use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::{
-    Bios, Cookie, Error, Event, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
+    Bios, Cookie, Error, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
 };
 
 /// The core on top of the modelled world.
@@ -88,7 +88,7 @@ pub(super) struct World {
     written: AtomicUsize,
     durable: AtomicUsize,
     pub(super) ended: Plain<Vec<(usize, Result<(), Error>)>>,
-    pub(super) events: Plain<Vec<Event>>,
+    pub(super) events: Plain<Vec<Cause>>,
 }
 
 impl World {
@@ -405,8 +405,8 @@ impl Platform for World {
         }
     }
 
-    fn report(&self, event: Event) {
-        self.events.lock().unwrap().push(event);
+    fn broke(&self, cause: Cause) {
+        self.events.lock().unwrap().push(cause);
     }
 }
 

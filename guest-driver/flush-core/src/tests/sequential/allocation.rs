@@ -7,7 +7,7 @@ use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 
 use crate::{
-    Bios, Cookie, Error, Event, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
+    Bios, Cause, Cookie, Error, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
 };
 
 std::thread_local! {
@@ -131,7 +131,7 @@ impl Platform for Bare {
         self.ended.set(self.ended.get() + bios.0);
     }
 
-    fn report(&self, _: Event) {}
+    fn broke(&self, _: Cause) {}
 }
 
 #[test]

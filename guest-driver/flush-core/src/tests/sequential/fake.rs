@@ -12,8 +12,7 @@ use super::steps::{Answer, Refused, Step};
 use crate::state::{Device, SlotId};
 use crate::sync::Ordering;
 use crate::{
-    Bios, Cause, Cookie, Error, Event, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used,
-    WaitQueue,
+    Bios, Cause, Cookie, Error, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
 };
 
 /// Slots of the core under test: few, so that they run out.
@@ -295,7 +294,7 @@ impl Platform for Fake {
         self.ended.borrow_mut().extend(ended);
     }
 
-    fn report(&self, _: Event) {
+    fn broke(&self, _: Cause) {
         self.events.set(self.events.get() + 1);
     }
 }

@@ -348,7 +348,6 @@ impl Reference {
             }
             if self.clock >= deadline {
                 self.device = Device::Live;
-                self.events += 1;
                 return Err(Error::Busy);
             }
             self.sleep(deadline);

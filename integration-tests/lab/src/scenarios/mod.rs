@@ -123,12 +123,18 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
     SUBJECTS.iter().copied().flatten()
 }
 
+/// Options that say how often a scenario does what it does.
+const REPEATS: [&str; 3] = ["cycles", "rounds", "slow_cycles"];
+/// As many of them as every scenario's own limit has room for.
+const REPEATS_IN_LIMIT: u32 = 5;
+
 /// The most time this trial of a scenario may take: one that is told how long to go on
-/// (`minutes`) gets that on top.
+/// (`minutes`) gets that on top, one that is told how often gets its limit that many times.
 pub fn limit(scenario: &Scenario, trial: &Trial) -> Duration {
-    let minutes = trial.options.get("minutes");
-    let minutes: u32 = minutes.and_then(|text| text.parse().ok()).unwrap_or(0);
-    scenario.limit + Duration::from_secs(60) * minutes
+    let number = |name| trial.options.get(name)?.parse::<u32>().ok();
+    let repeats = REPEATS.into_iter().filter_map(number).max().unwrap_or(0);
+    let times = repeats.div_ceil(REPEATS_IN_LIMIT).max(1);
+    scenario.limit * times + Duration::from_secs(60) * number("minutes").unwrap_or(0)
 }
 
 /// The scenario with this name.

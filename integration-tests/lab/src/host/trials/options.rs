@@ -275,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn who_is_told_to_repeat_more_gets_more_time() {
+        let scenario = scenarios::find("suspend-idle").unwrap();
+        let limit = |arguments: &[&str]| {
+            let trial = parse(arguments).unwrap().target.trial(scenario, 1);
+            scenarios::limit(scenario, &trial)
+        };
+        assert_eq!(limit(&["--set", "cycles=2"]), scenario.limit);
+        assert_eq!(limit(&["--set", "cycles=200"]), scenario.limit * 40);
+    }
+
+    #[test]
     fn hours_reach_the_trial_and_lengthen_its_limit() {
         let soak = scenarios::find("soak-all").unwrap();
         let trial = |words: &[&str]| parse(words).unwrap().settled().target.trial(soak, 1);

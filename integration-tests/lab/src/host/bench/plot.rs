@@ -26,6 +26,15 @@ pub enum Scale {
     Log,
 }
 
+/// A corner of a chart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Corner {
+    /// For lines that rise.
+    UpperLeft,
+    /// For lines that have risen early.
+    LowerRight,
+}
+
 /// A chart.
 pub struct Chart<'a> {
     /// Above it.
@@ -38,6 +47,8 @@ pub struct Chart<'a> {
     pub x_scale: Scale,
     /// How y runs.
     pub y_scale: Scale,
+    /// Where the lines leave room for their names.
+    pub legend: Corner,
     /// What is drawn.
     pub lines: Vec<Line>,
 }
@@ -136,7 +147,10 @@ impl Chart<'_> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(match self.legend {
+                Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
+                Corner::LowerRight => SeriesLabelPosition::LowerRight,
+            })
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))
             .label_font(("sans-serif", 14))
@@ -179,6 +193,7 @@ mod tests {
             y: "fsync/s",
             x_scale: Scale::Log,
             y_scale: Scale::Linear,
+            legend: Corner::UpperLeft,
             lines,
         }
     }

@@ -15,6 +15,7 @@ use crate::host::bench::plot::Chart;
 mod engine;
 mod flush;
 mod other;
+mod variants;
 
 /// What a benchmark has to say.
 pub struct Section<'a> {
@@ -63,12 +64,13 @@ pub fn text(file: &File) -> String {
 
 fn section(file: &File) -> Result<Section<'static>> {
     match file.name.trim_end_matches(SUFFIXES[1]) {
-        "flush" => flush::section(file),
+        "flush" | "quick" => flush::section(file),
         "engine" => Ok(engine::section(file)),
         "filesystems" => other::filesystems(file),
         "pause" => other::pause(file),
         "sync-calls" => other::sync_calls(file),
         "snapshot" => other::snapshot(file),
+        "variants" => variants::section(file),
         other => anyhow::bail!("no section is known for `{other}`"),
     }
 }

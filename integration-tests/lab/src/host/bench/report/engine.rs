@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::host::bench::engine::median_ns;
 use crate::host::bench::file::File;
-use crate::host::bench::plot::{Chart, Line, Scale};
+use crate::host::bench::plot::{Chart, Corner, Line, Scale};
 use crate::host::bench::report::{Section, maybe, table};
 
 const REQUESTS: [u64; 5] = [1, 4, 16, 64, 256];
@@ -75,6 +75,7 @@ pub fn section(file: &File) -> Section<'static> {
                 y: "µs",
                 x_scale: Scale::Log,
                 y_scale: Scale::Log,
+                legend: Corner::UpperLeft,
                 lines: vec![
                     line("inline, file", "file", "inline"),
                     line("engine, file", "file", "engine"),

@@ -2,13 +2,14 @@
 
 //! The flush benchmark's section.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::{Result, bail};
 
 use crate::host::bench::analysis::{Cell, FlushRow, compare, distinct, ratio, rows, typical};
 use crate::host::bench::file::File;
-use crate::host::bench::plot::{Chart, Line, Scale};
+use crate::host::bench::plot::{Chart, Corner, Line, Scale};
 use crate::host::bench::report::{Section, driver, maybe, table};
 
 /// The cost of a flush whose cells the pictures show, if it was measured.
@@ -182,6 +183,7 @@ fn charts(stem: &str, rows: &[FlushRow], sides: &[Side]) -> Vec<(String, Chart<'
                 y: "fsync/s",
                 x_scale: Scale::Log,
                 y_scale: Scale::Log,
+                legend: Corner::UpperLeft,
                 lines: over_threads(FlushRow::per_second),
             },
         ),
@@ -193,6 +195,7 @@ fn charts(stem: &str, rows: &[FlushRow], sides: &[Side]) -> Vec<(String, Chart<'
                 y: "share",
                 x_scale: Scale::Log,
                 y_scale: Scale::Linear,
+                legend: Corner::LowerRight,
                 lines: sides
                     .iter()
                     .map(|side| Line {
@@ -207,7 +210,8 @@ fn charts(stem: &str, rows: &[FlushRow], sides: &[Side]) -> Vec<(String, Chart<'
 
 /// The cumulated distribution over all quiet rows of a cell.
 fn distribution(rows: &[FlushRow], threads: u64, side: &Side) -> Vec<(f64, f64)> {
-    let mut counts: Vec<(u64, u64)> = rows
+    let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+    let of_cell = rows
         .iter()
         .filter(|row| {
             row.threads == threads
@@ -215,10 +219,11 @@ fn distribution(rows: &[FlushRow], threads: u64, side: &Side) -> Vec<(f64, f64)>
                 && row.side() == short(side)
                 && row.is_quiet()
         })
-        .flat_map(|row| row.distribution.iter().copied())
-        .collect();
-    counts.sort_unstable();
-    let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        .flat_map(|row| row.distribution.iter().copied());
+    for (upper, count) in of_cell {
+        *counts.entry(upper).or_default() += count;
+    }
+    let all: u64 = counts.values().sum();
     let mut seen = 0;
     counts
         .into_iter()

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::host::bench::analysis::{DISTURBED, median, ratio, rows};
 use crate::host::bench::file::File;
-use crate::host::bench::plot::{Chart, Line, Scale};
+use crate::host::bench::plot::{Chart, Corner, Line, Scale};
 use crate::host::bench::report::{Section, driver, figure, maybe, table};
 
 fn heads(names: &[&str]) -> Vec<String> {
@@ -33,6 +33,11 @@ pub fn filesystems(file: &File) -> Result<Section<'static>> {
     let all: Vec<Work> = rows(&file.rows)?;
     let first = all.first().context("no rows")?;
     let base = (first.device.as_str(), first.driver.as_str());
+    let best = all
+        .iter()
+        .map(|row| (row.device.as_str(), row.driver.as_str()))
+        .find(|other| *other != base);
+    let side = |(device, name): (&str, &str)| format!("{device} + {}", driver(name));
     let mut workloads: Vec<&str> = all.iter().map(|row| row.workload.as_str()).collect();
     workloads.dedup();
     workloads.sort_unstable();
@@ -65,7 +70,12 @@ pub fn filesystems(file: &File) -> Result<Section<'static>> {
          SQLite connection that commits each insert. A journalling filesystem gathers flushes itself, and SQLite waits for \
          its own fsync each time, so both have less to gain than a raw device.\n\n{}",
         table(
-            &heads(&["workload", "serial + C", "engine + Rust", "times"]),
+            &[
+                "workload".to_owned(),
+                format!("{}, 1/s", side(base)),
+                format!("{}, 1/s", best.map_or_else(|| "-".to_owned(), side)),
+                "times".to_owned(),
+            ],
             &lines
         )
     );
@@ -133,6 +143,7 @@ pub fn pause(file: &File) -> Result<Section<'static>> {
                 y: "median ms",
                 x_scale: Scale::Linear,
                 y_scale: Scale::Linear,
+                legend: Corner::UpperLeft,
                 lines,
             },
         )],

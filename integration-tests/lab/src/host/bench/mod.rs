@@ -5,20 +5,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::host::bench::file::File;
+use crate::host::bench::file::{File, Machine};
 use crate::host::lab;
 use crate::host::packages;
 use crate::host::programs;
 use crate::host::progress::Progress;
 use crate::host::setup::{self, Assets, Build};
 use crate::host::share::Extra;
+use crate::host::tool;
 use crate::host::trials::commit;
 use crate::job::{SHARE, Trial, VmmChoice, VmmKind};
 use crate::scenarios::{self, BENCH_PATCHED, BENCH_STOCK};
@@ -91,6 +92,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     }
     let chosen = choose(options)?;
     let extras = extras(options)?;
+    let binaries = binaries(options)?;
     let progress = Progress::new();
     packages::ensure(&progress)?;
     let mut files = Vec::new();
@@ -108,6 +110,13 @@ pub fn main(options: &Options) -> Result<ExitCode> {
                 let assets = assets.as_ref().context("no assets")?;
                 in_a_lab(assets, &progress, name, settings, &extras, options.quick)?
             }
+        };
+        let file = File {
+            machine: Machine {
+                binaries: binaries.clone(),
+                ..file.machine
+            },
+            ..file
         };
         progress.step(&format!("{name}: {} s", begun.elapsed().as_secs()));
         let file = if options.stock.is_some() {
@@ -191,6 +200,19 @@ fn extras(options: &Options) -> Result<Vec<Extra>> {
         });
     }
     Ok(extras)
+}
+
+/// What the user's binaries are, in their own words; where they lie is nobody's business.
+fn binaries(options: &Options) -> Result<Vec<String>> {
+    let named = [("stock", &options.stock), ("patched", &options.patched)];
+    named
+        .into_iter()
+        .filter_map(|(role, path)| Some((role, path.as_ref()?)))
+        .map(|(role, path)| {
+            let said = tool::output(Command::new(path).arg("--version"))?;
+            Ok(format!("{role}: {}", said.trim()))
+        })
+        .collect()
 }
 
 fn in_a_lab(

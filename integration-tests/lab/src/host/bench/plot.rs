@@ -49,6 +49,8 @@ pub struct Chart<'a> {
     pub y_scale: Scale,
     /// Where the lines leave room for their names.
     pub legend: Corner,
+    /// Two sentences for below it: what is seen, and why it is so.
+    pub caption: &'a str,
     /// What is drawn.
     pub lines: Vec<Line>,
 }
@@ -194,6 +196,7 @@ mod tests {
             x_scale: Scale::Log,
             y_scale: Scale::Linear,
             legend: Corner::UpperLeft,
+            caption: "It rises. It is a test.",
             lines,
         }
     }

@@ -76,6 +76,9 @@ pub fn section(file: &File) -> Section<'static> {
                 x_scale: Scale::Log,
                 y_scale: Scale::Log,
                 legend: Corner::UpperLeft,
+                caption: "Without an engine each request takes a sync of its own, so the time grows with the requests; the engine's batch \
+                          has one sync for all. At one request the distance between the lines is the hand-over to the worker \
+                          thread and back.",
                 lines: vec![
                     line("inline, file", "file", "inline"),
                     line("engine, file", "file", "engine"),

@@ -144,6 +144,8 @@ pub fn pause(file: &File) -> Result<Section<'static>> {
                 x_scale: Scale::Linear,
                 y_scale: Scale::Linear,
                 legend: Corner::UpperLeft,
+                caption: "The serial device answers all that is queued before it is paused, so its line rises with the threads that the \
+                          driver lets through. The engine answers the sync that runs, and what it has not begun waits for the resume.",
                 lines,
             },
         )],

@@ -28,13 +28,28 @@ const MS: Time = 1_000_000;
 /// Threads.
 pub const THREADS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const COSTS: [Time; 3] = [MS / 5, 2 * MS, 20 * MS];
-/// Of a sync's cost: what a thread does between two flushes.
-const THINK: [u64; 2] = [0, 1];
+/// What a thread needs of the processor for each flush: hardware, and the emulated guest of the lab.
+const TURN: Time = MS / 50;
+const SLOW_TURN: Time = MS * 3 / 2;
+
+/// What threads do between two flushes: its name, the processor's time, the other time in parts of a sync's
+/// cost.
+const WORK: [(&str, Time, u64); 3] = [
+    (FLUSHES_ONLY, TURN, 0),
+    (WORKS, TURN, 1),
+    (SLOW, SLOW_TURN, 0),
+];
+/// Nothing but the write.
+pub const FLUSHES_ONLY: &str = "none";
+/// Other work that takes as long as a sync.
+pub const WORKS: &str = "as long as a sync";
+/// Nothing but the write, and a processor that needs long for it.
+pub const SLOW: &str = "none, slow processor";
 /// A window is so small a part of a sync's cost.
 const WINDOW: u64 = 20;
 /// The same random numbers for each variant in a round.
 const ROUNDS: u64 = 7;
-const FLUSHES: usize = 4_000;
+const FLUSHES: usize = 3_000;
 
 /// The rule as it is, as the results call it.
 pub const TODAY: &str = "flush-core";
@@ -71,7 +86,11 @@ pub struct Row {
     pub host: String,
     /// What a sync takes.
     pub cost_us: u64,
-    /// What a thread does between two flushes, on average.
+    /// What a thread does between two flushes.
+    pub work: String,
+    /// What it needs of the processor then.
+    pub turn_us: u64,
+    /// And besides, on average.
     pub think_us: u64,
     /// Threads.
     pub threads: usize,
@@ -118,18 +137,19 @@ pub fn measure(progress: &Progress) -> Result<File> {
                 host.name(),
                 cost / 1000
             ));
-            for think in THINK {
+            for (work, turn, share) in WORK {
                 for threads in THREADS {
                     let load = Load {
                         host,
                         cost,
-                        think: think * cost,
+                        turn,
+                        think: share * cost,
                         window: cost / WINDOW,
                         threads,
                         flushes: FLUSHES,
                         seed: 0,
                     };
-                    for row in cell(load)? {
+                    for row in cell(load, work)? {
                         rows.push(serde_json::to_value(row)?);
                     }
                 }
@@ -148,17 +168,17 @@ pub fn measure(progress: &Progress) -> Result<File> {
     })
 }
 
-fn cell(load: Load) -> Result<Vec<Row>> {
+fn cell(load: Load, work: &str) -> Result<Vec<Row>> {
     let of = |make: &dyn Fn() -> Box<dyn Guest>| -> Vec<Figures> {
         (1..=ROUNDS)
             .map(|seed| figures(Load { seed, ..load }, make().as_mut()))
             .collect()
     };
     let today = of(&|| Box::new(Real::new()));
-    let mut rows = vec![row(load, TODAY, &today, &today)?];
+    let mut rows = vec![row(load, work, TODAY, &today, &today)?];
     for (name, rule) in CHANGES {
         let changed = of(&|| Box::new(Model::new(rule)));
-        rows.push(row(load, name, &changed, &today)?);
+        rows.push(row(load, work, name, &changed, &today)?);
     }
     Ok(rows)
 }
@@ -178,7 +198,7 @@ fn figures(load: Load, guest: &mut dyn Guest) -> Figures {
     }
 }
 
-fn row(load: Load, variant: &str, own: &[Figures], today: &[Figures]) -> Result<Row> {
+fn row(load: Load, work: &str, variant: &str, own: &[Figures], today: &[Figures]) -> Result<Row> {
     let middle = |get: fn(&Figures) -> f64| median(own.iter().map(get)).context("no rounds");
     let ratios = |get: fn(&Figures) -> f64| -> Vec<f64> {
         own.iter()
@@ -190,6 +210,8 @@ fn row(load: Load, variant: &str, own: &[Figures], today: &[Figures]) -> Result<
     Ok(Row {
         host: load.host.name().to_owned(),
         cost_us: load.cost / 1000,
+        work: work.to_owned(),
+        turn_us: load.turn / 1000,
         think_us: load.think / 1000,
         threads: load.threads,
         variant: variant.to_owned(),
@@ -233,13 +255,14 @@ mod tests {
         let load = Load {
             host: Kind::Engine,
             cost: 20 * MS,
+            turn: TURN,
             think: 0,
             window: MS,
             threads: 16,
             flushes: 500,
             seed: 0,
         };
-        let rows = cell(load).unwrap();
+        let rows = cell(load, FLUSHES_ONLY).unwrap();
         assert_eq!(rows.len(), 1 + CHANGES.len());
         assert_eq!(rows[0].variant, TODAY);
         assert!((rows[0].times - 1.0).abs() < 1e-9);

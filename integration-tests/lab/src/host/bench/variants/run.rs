@@ -16,8 +16,6 @@ pub type Time = u64;
 
 /// From a kick to the host's thread, and from its answer to the guest's interrupt.
 const WAY: Time = 20_000;
-/// What a thread needs of the guest's one processor between two flushes: to wake up, to write.
-const TURN: Time = 20_000;
 
 /// What is run.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +24,8 @@ pub struct Load {
     pub host: Kind,
     /// What a sync takes, within a tenth more or less.
     pub cost: Time,
+    /// What a thread needs of the guest's one processor between two flushes: to wake up, to write.
+    pub turn: Time,
     /// What a thread does besides between two flushes, on average: 0 to twice as much.
     pub think: Time,
     /// How long the guest's side waits if it waits for more flushes.
@@ -114,7 +114,7 @@ impl Run<'_> {
 
     /// A thread does its work and flushes.
     fn turn(&mut self, thread: Thread) {
-        self.processor = self.processor.max(self.now) + TURN;
+        self.processor = self.processor.max(self.now) + self.load.turn;
         let think = self.random.below(2 * self.load.think + 1);
         self.at(self.processor + think, Event::Flush(thread));
     }
@@ -175,6 +175,7 @@ mod tests {
     const LOAD: Load = Load {
         host: Kind::Engine,
         cost: 20_000_000,
+        turn: 20_000,
         think: 0,
         window: 1_000_000,
         threads: 16,

@@ -24,6 +24,8 @@ pub enum Scale {
     Linear,
     /// By powers; what is not above 0 is left out.
     Log,
+    /// The same with marks at the powers of two.
+    Doubling,
 }
 
 /// A corner of a chart.
@@ -56,6 +58,9 @@ pub struct Chart<'a> {
 }
 
 const SIZE: (u32, u32) = (860, 480);
+
+/// A line with more points has no mark at each.
+const MANY: usize = 30;
 
 /// Told apart also without colour vision (Okabe and Ito's palette).
 const COLOURS: [RGBColor; 8] = [
@@ -90,19 +95,30 @@ impl Chart<'_> {
         }
         let x = bounds(all().map(|point| point.0), self.x_scale);
         let y = bounds(all().map(|point| point.1), self.y_scale);
-        let drawn = match (self.x_scale, self.y_scale) {
-            (Scale::Linear, Scale::Linear) => self.draw(path, &lines, x.0..x.1, y.0..y.1),
-            (Scale::Linear, Scale::Log) => {
-                self.draw(path, &lines, x.0..x.1, (y.0..y.1).log_scale())
-            }
-            (Scale::Log, Scale::Linear) => {
-                self.draw(path, &lines, (x.0..x.1).log_scale(), y.0..y.1)
-            }
-            (Scale::Log, Scale::Log) => {
-                self.draw(path, &lines, (x.0..x.1).log_scale(), (y.0..y.1).log_scale())
-            }
+        let drawn = match self.x_scale {
+            Scale::Linear => self.draw_over(path, &lines, x.0..x.1, y),
+            Scale::Log => self.draw_over(path, &lines, (x.0..x.1).log_scale(), y),
+            Scale::Doubling => self.draw_over(path, &lines, (x.0..x.1).log_scale().base(2.0), y),
         };
         drawn.map_err(|error| anyhow!("{}: {error}", path.display()))
+    }
+
+    fn draw_over<X>(
+        &self,
+        path: &Path,
+        lines: &[(&str, Vec<(f64, f64)>)],
+        x: X,
+        y: (f64, f64),
+    ) -> Result<(), String>
+    where
+        X: AsRangedCoord<Value = f64>,
+        X::CoordDescType: ValueFormatter<f64>,
+    {
+        match self.y_scale {
+            Scale::Linear => self.draw(path, lines, x, y.0..y.1),
+            Scale::Log => self.draw(path, lines, x, (y.0..y.1).log_scale()),
+            Scale::Doubling => self.draw(path, lines, x, (y.0..y.1).log_scale().base(2.0)),
+        }
     }
 
     fn draw<X, Y>(
@@ -140,8 +156,10 @@ impl Chart<'_> {
             .map_err(text)?;
         for ((name, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
             let style = colour.stroke_width(2);
+            // Many points are a curve of their own.
+            let marks = if points.len() > MANY { 0 } else { 3 };
             let drawn = chart
-                .draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))
+                .draw_series(LineSeries::new(points.iter().copied(), style).point_size(marks))
                 .map_err(text)?;
             drawn
                 .label(*name)
@@ -169,16 +187,17 @@ fn bounds(values: impl Iterator<Item = f64>, scale: Scale) -> (f64, f64) {
     });
     match scale {
         Scale::Linear => (0.0, if most > 0.0 { most * 1.05 } else { 1.0 }),
-        Scale::Log => (least / 1.15, most * 1.15),
+        Scale::Log | Scale::Doubling => (least / 1.15, most * 1.15),
     }
 }
 
 /// Short, without a fraction where it says nothing.
 fn number(value: f64) -> String {
-    if value >= 10.0 || value.fract() == 0.0 {
+    if value >= 10.0 {
         format!("{value:.0}")
     } else {
-        format!("{value:.2}").trim_end_matches('0').to_owned()
+        let text = format!("{value:.2}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 }
 
@@ -232,5 +251,7 @@ mod tests {
         assert_eq!(number(1000.0), "1000");
         assert_eq!(number(0.5), "0.5");
         assert_eq!(number(2.0), "2");
+        assert_eq!(number(2.000_000_1), "2");
+        assert_eq!(number(0.0), "0");
     }
 }

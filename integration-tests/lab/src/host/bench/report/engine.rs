@@ -73,7 +73,7 @@ pub fn section(file: &File) -> Section<'static> {
                 title: "From the kick to the last answer",
                 x: "requests at once",
                 y: "µs",
-                x_scale: Scale::Log,
+                x_scale: Scale::Doubling,
                 y_scale: Scale::Log,
                 legend: Corner::UpperLeft,
                 caption: "Without an engine each request takes a sync of its own, so the time grows with the requests; the engine's batch \

@@ -295,8 +295,8 @@ fn charts(stem: &str, rows: &[FlushRow], sides: &[Side]) -> Vec<(String, Chart<'
                 title: "fsync/s over threads, flush cost 20 ms",
                 x: "threads in fsync",
                 y: "fsync/s",
-                x_scale: Scale::Log,
-                y_scale: Scale::Log,
+                x_scale: Scale::Doubling,
+                y_scale: Scale::Doubling,
                 legend: Corner::UpperLeft,
                 caption: "A device that syncs for each flush stays at one sync's rate however many threads wait, unless the \
                           guest's driver lets them share. With the Rust driver a host flush serves all who came before it, so the \
@@ -310,7 +310,7 @@ fn charts(stem: &str, rows: &[FlushRow], sides: &[Side]) -> Vec<(String, Chart<'
                 title: "Share of fsyncs that took at most so long, 16 threads, flush cost 20 ms",
                 x: "ms",
                 y: "share",
-                x_scale: Scale::Log,
+                x_scale: Scale::Doubling,
                 y_scale: Scale::Linear,
                 legend: Corner::LowerRight,
                 caption: "Who shares waits for at most two host flushes, the one that runs and the next one, so the curve is steep and \

@@ -124,7 +124,7 @@ pub fn pause(file: &File) -> Result<Section<'static>> {
             }),
         }
     }
-    let text = format!(
+    let mut text = format!(
         "From the request to pause until the guest is paused, while so many threads flush at a cost of 20 ms; 0 threads show what the \
          machine itself adds. The engine owes the guest at most the sync that runs, the serial device everything that is queued.\n\n{}",
         table(
@@ -132,6 +132,21 @@ pub fn pause(file: &File) -> Result<Section<'static>> {
             &table_rows
         )
     );
+    for ((side, threads), values) in cells.iter().filter(|((_, threads), _)| *threads > 0) {
+        let idle = cells
+            .get(&(side.clone(), 0))
+            .and_then(|idle| median(idle.iter().copied()));
+        let longest = values.iter().copied().fold(0.0, f64::max);
+        if let Some(idle) = idle
+            && (side.starts_with("engine") || side.starts_with("patched"))
+        {
+            text.push_str(&format!(
+                "\n{side}, {threads} threads: the longest pause took {} ms more than the median one of an idle guest (wanted: at most 30, a \
+                 sync and 10 ms).\n",
+                figure(longest - idle)
+            ));
+        }
+    }
     Ok(Section {
         title: "Pause".to_owned(),
         text,

@@ -125,7 +125,7 @@ pub fn section(file: &File) -> Result<Section<'static>> {
                 title: "fsync/s as a multiple of flush-core's, our engine, sync of 20 ms",
                 x: "threads in fsync",
                 y: "times",
-                x_scale: Scale::Log,
+                x_scale: Scale::Doubling,
                 y_scale: Scale::Linear,
                 legend: Corner::LowerRight,
                 caption: "Above 1 a change has more fsync/s than flush-core, below 1 less. A window gains where everyone who was answered \

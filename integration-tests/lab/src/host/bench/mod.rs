@@ -210,7 +210,10 @@ fn binaries(options: &Options) -> Result<Vec<String>> {
         .filter_map(|(role, path)| Some((role, path.as_ref()?)))
         .map(|(role, path)| {
             let said = tool::output(Command::new(path).arg("--version"))?;
-            Ok(format!("{role}: {}", said.trim()))
+            Ok(format!(
+                "{role}: {}",
+                said.lines().next().unwrap_or_default().trim()
+            ))
         })
         .collect()
 }

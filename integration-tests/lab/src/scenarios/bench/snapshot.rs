@@ -37,7 +37,8 @@ struct Row {
 /// `bench-snapshot`.
 pub fn run(context: &mut Context) -> Result<()> {
     let sizes = numbers(context, "memory", &[256, 512, 1024])?;
-    let shares = numbers(context, "dirty", &[0, 25, 50])?;
+    // A guest's /tmp holds half of its memory at most.
+    let shares = numbers(context, "dirty", &[0, 20, 40])?;
     let rounds = context.number("rounds", 3)?;
     let backing = context.backing("data", HostFs::Ext4, DATA_BYTES)?;
     let mut rows = Rows::default();

@@ -298,9 +298,9 @@ fn charts(stem: &str, rows: &[FlushRow], sides: &[Side]) -> Vec<(String, Chart<'
                 x_scale: Scale::Doubling,
                 y_scale: Scale::Doubling,
                 legend: Corner::UpperLeft,
-                caption: "A device that syncs for each flush stays at one sync's rate however many threads wait, unless the \
-                          guest's driver lets them share. With the Rust driver a host flush serves all who came before it, so the \
-                          rate rises with the threads until the guest's processor is the limit.",
+                caption: "The kernel's driver sends one flush at a time, so with it each fsync has a host flush of its own and the rate stays \
+                          that of one thread, whatever the device. With the Rust driver a host flush serves all who came before it, \
+                          so the rate rises with the threads until the guest's processor is the limit.",
                 lines: over_threads(FlushRow::per_second),
             },
         ),

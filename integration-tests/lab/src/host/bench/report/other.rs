@@ -126,7 +126,7 @@ pub fn pause(file: &File) -> Result<Section<'static>> {
     }
     let mut text = format!(
         "From the request to pause until the guest is paused, while so many threads flush at a cost of 20 ms; 0 threads show what the \
-         machine itself adds. The engine owes the guest at most the sync that runs, the serial device everything that is queued.\n\n{}",
+         machine itself adds. The engine owes the guest at most the sync that runs, the serial device what is queued: one flush at a time with either driver, because 7.3's C driver sends them one by one.\n\n{}",
         table(
             &heads(&["side", "threads", "pauses", "median ms", "longest ms"]),
             &table_rows
@@ -159,8 +159,9 @@ pub fn pause(file: &File) -> Result<Section<'static>> {
                 x_scale: Scale::Linear,
                 y_scale: Scale::Linear,
                 legend: Corner::UpperLeft,
-                caption: "The serial device answers all that is queued before it is paused, so its line rises with the threads that the \
-                          driver lets through. The engine answers the sync that runs, and what it has not begun waits for the resume.",
+                caption: "The engine answers the sync that runs, and what it has not begun waits for the resume. The serial device \
+                          answers all that is queued, which is much only with a driver that lets many threads queue: both drivers \
+                          here have at most one flush with the device.",
                 lines,
             },
         )],

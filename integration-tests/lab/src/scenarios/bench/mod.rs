@@ -76,6 +76,7 @@ pub const ALL: &[Scenario] = &[
         ..MEASURES
     },
     Scenario {
+        limit: minutes(60),
         name: "bench-snapshot",
         run: snapshot::run,
         summary: "snapshot, restore and boot times",

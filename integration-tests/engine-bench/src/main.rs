@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         eprintln!("usage: engine-bench NUMBER-OF-FLUSHES");
         return ExitCode::FAILURE;
     };
-    let mut engine = match Engine::new(Arc::new(Instant)) {
+    let mut engine = match Engine::unfiltered(Arc::new(Instant)) {
         Ok(engine) => engine,
         Err(error) => {
             eprintln!("engine-bench: {error}");

@@ -33,15 +33,14 @@ struct Estimate {
 }
 
 /// Runs both.
-pub fn run(progress: &Progress, quick: bool) -> Result<File> {
+pub fn run(progress: &Progress) -> Result<File> {
     let root = workspace()?;
     progress.step("the engine alone: criterion");
-    let seconds = if quick { "1" } else { "5" };
     tool::run(
         Command::new(cargo())
             .args(["bench", "--quiet", "--locked", "-p", "engine-bench"])
             .args(["--bench", "engine", "--", "--noplot"])
-            .args(["--measurement-time", seconds, "--warm-up-time", "1"])
+            .args(["--measurement-time", "3", "--warm-up-time", "1"])
             .current_dir(&root),
     )?;
     let mut rows = Vec::new();
@@ -94,7 +93,7 @@ pub fn run(progress: &Progress, quick: bool) -> Result<File> {
         date: file::today()?,
         commit: commit()?,
         machine: file::this_machine(),
-        quick,
+        quick: false,
         settings: Map::new(),
         rows,
         others,

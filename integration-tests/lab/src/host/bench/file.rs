@@ -48,6 +48,9 @@ pub struct Machine {
     pub lab_kernel: String,
     /// The guest's kernel.
     pub guest_kernel: String,
+    /// What the user's binaries say that they are: `stock: cloud-hypervisor v53.0`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binaries: Vec<String>,
 }
 
 impl File {

@@ -5,33 +5,35 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::host::bench::file::File;
+use crate::host::bench::file::{File, Machine};
 use crate::host::lab;
 use crate::host::packages;
 use crate::host::programs;
 use crate::host::progress::Progress;
 use crate::host::setup::{self, Assets, Build};
 use crate::host::share::Extra;
+use crate::host::tool;
 use crate::host::trials::commit;
-use crate::job::{Driver, SHARE, Trial, VmmChoice, VmmKind};
+use crate::job::{SHARE, Trial, VmmChoice, VmmKind};
 use crate::scenarios::{self, BENCH_PATCHED, BENCH_STOCK};
 
 mod analysis;
-mod check;
 mod disturbance;
 mod engine;
 mod file;
 mod lab_run;
 mod plot;
 mod report;
+mod variants;
 
-/// The benchmarks, in the order of the report; `engine` needs no lab.
+/// The benchmarks, in the order of the report; `engine` and `variants` need no lab.
 const NAMES: &[&str] = &[
     "flush",
     "filesystems",
@@ -39,26 +41,20 @@ const NAMES: &[&str] = &[
     "engine",
     "sync-calls",
     "snapshot",
+    "variants",
 ];
 
-/// Those of `--quick`, with their settings.
-const QUICK: &[(&str, &[(&str, &str)])] = &[(
-    "flush",
-    &[
-        ("pairs", "2"),
-        ("threads", "1,16"),
-        ("costs", "20"),
-        ("rounds", "3"),
-        ("seconds", "3"),
-        ("long", "10"),
-    ],
-)];
+/// That of `--quick`, which `./scripts/test` runs too: it fails if a ratio does not hold.
+const QUICK: &str = "quick";
+
+/// Those in which `--stock` and `--patched` take the place of our devices.
+const WITH_BINARIES: &[&str] = &["flush", "filesystems", "pause"];
 
 /// What `lab bench` is told.
 #[derive(Args, Debug)]
 pub struct Options {
     /// A short run that checks the tool and the ratios with margin; changes nothing in docs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "names")]
     quick: bool,
     /// Also write everything that was measured into this file
     #[arg(long, value_name = "FILE")]
@@ -96,21 +92,33 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     }
     let chosen = choose(options)?;
     let extras = extras(options)?;
+    let binaries = binaries(options)?;
     let progress = Progress::new();
     packages::ensure(&progress)?;
     let mut files = Vec::new();
     let mut assets = None;
-    for (name, mut settings) in chosen {
-        settings.extend(options.settings.iter().cloned());
-        let file = if name == "engine" {
-            engine::run(&progress, options.quick)?
-        } else {
-            if assets.is_none() {
-                assets = Some(setup::run(&progress, false, Build::Driver)?);
+    for name in chosen {
+        let begun = Instant::now();
+        let settings: Settings = options.settings.iter().cloned().collect();
+        let file = match name {
+            "engine" => engine::run(&progress)?,
+            "variants" => variants::measure(&progress)?,
+            _ => {
+                if assets.is_none() {
+                    assets = Some(setup::run(&progress, false, Build::Driver)?);
+                }
+                let assets = assets.as_ref().context("no assets")?;
+                in_a_lab(assets, &progress, name, settings, &extras, options.quick)?
             }
-            let assets = assets.as_ref().context("no assets")?;
-            in_a_lab(assets, &progress, name, settings, &extras, options.quick)?
         };
+        let file = File {
+            machine: Machine {
+                binaries: binaries.clone(),
+                ..file.machine
+            },
+            ..file
+        };
+        progress.step(&format!("{name}: {} s", begun.elapsed().as_secs()));
         let file = if options.stock.is_some() {
             // Beside the results of our own VMM, not over them.
             File {
@@ -136,7 +144,6 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         println!("{}", report::text(file));
     }
     if options.quick {
-        check::ratios(&files)?;
         println!("the ratios hold");
     } else {
         report::write(&docs)?;
@@ -147,7 +154,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
 
 type Settings = BTreeMap<String, String>;
 
-fn choose(options: &Options) -> Result<Vec<(&'static str, Settings)>> {
+fn choose(options: &Options) -> Result<Vec<&'static str>> {
     for name in &options.names {
         if !NAMES.contains(&name.as_str()) {
             bail!(
@@ -156,27 +163,24 @@ fn choose(options: &Options) -> Result<Vec<(&'static str, Settings)>> {
             );
         }
     }
-    let named = |name: &str| options.names.is_empty() || options.names.iter().any(|n| n == name);
     if options.quick {
-        let settings = |list: &[(&str, &str)]| {
-            list.iter()
-                .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-                .collect()
-        };
-        let quick: Vec<_> = QUICK
-            .iter()
-            .filter(|(name, _)| named(name))
-            .map(|&(name, list)| (name, settings(list)))
-            .collect();
-        if quick.is_empty() {
-            bail!("--quick has no short form of {}", options.names.join(" "));
-        }
-        return Ok(quick);
+        return Ok(vec![QUICK]);
     }
+    // With other binaries only what boots them says something new.
+    let fits = |name: &str| options.stock.is_none() || WITH_BINARIES.contains(&name);
+    for name in &options.names {
+        if !fits(name) {
+            bail!(
+                "--stock and --patched make no difference to {name}, only to: {}",
+                WITH_BINARIES.join(" ")
+            );
+        }
+    }
+    let named = |name: &str| options.names.is_empty() || options.names.iter().any(|n| n == name);
     Ok(NAMES
         .iter()
-        .filter(|name| named(name))
-        .map(|&name| (name, Settings::new()))
+        .copied()
+        .filter(|name| named(name) && fits(name))
         .collect())
 }
 
@@ -198,6 +202,22 @@ fn extras(options: &Options) -> Result<Vec<Extra>> {
     Ok(extras)
 }
 
+/// What the user's binaries are, in their own words; where they lie is nobody's business.
+fn binaries(options: &Options) -> Result<Vec<String>> {
+    let named = [("stock", &options.stock), ("patched", &options.patched)];
+    named
+        .into_iter()
+        .filter_map(|(role, path)| Some((role, path.as_ref()?)))
+        .map(|(role, path)| {
+            let said = tool::output(Command::new(path).arg("--version"))?;
+            Ok(format!(
+                "{role}: {}",
+                said.lines().next().unwrap_or_default().trim()
+            ))
+        })
+        .collect()
+}
+
 fn in_a_lab(
     assets: &Assets,
     progress: &Progress,
@@ -210,7 +230,7 @@ fn in_a_lab(
     let scenario = scenarios::find(&full).with_context(|| format!("there is no {full}"))?;
     let kernel = scenario.usual.kernel;
     let trial = Trial {
-        driver: Driver::C,
+        driver: scenario.usual.driver,
         kernel: kernel.to_owned(),
         options: settings.clone(),
         scenario: full,
@@ -264,7 +284,11 @@ mod tests {
 
     #[test]
     fn every_lab_benchmark_has_its_scenario() {
-        for name in NAMES.iter().filter(|name| **name != "engine") {
+        for name in NAMES
+            .iter()
+            .filter(|name| !["engine", "variants"].contains(name))
+            .chain([&QUICK])
+        {
             assert!(
                 scenarios::find(&format!("bench-{name}")).is_some(),
                 "{name}"
@@ -279,19 +303,25 @@ mod tests {
             error.contains("flash") && error.contains("sync-calls"),
             "{error}"
         );
-        let error = choose(&options(true, &["snapshot"]))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("snapshot"), "{error}");
     }
 
     #[test]
-    fn the_quick_form_has_its_own_settings() {
-        let quick = choose(&options(true, &[])).unwrap();
-        assert_eq!(quick[0].0, "flush");
-        assert_eq!(quick[0].1["pairs"], "2");
-        let all = choose(&options(false, &[])).unwrap();
-        assert_eq!(all.len(), NAMES.len());
-        assert!(all.iter().all(|(_, settings)| settings.is_empty()));
+    fn without_names_there_are_all_or_the_short_one() {
+        assert_eq!(choose(&options(true, &[])).unwrap(), [QUICK]);
+        assert_eq!(choose(&options(false, &[])).unwrap(), NAMES);
+        assert_eq!(choose(&options(false, &["pause"])).unwrap(), ["pause"]);
+    }
+
+    #[test]
+    fn other_binaries_measure_only_what_boots_them() {
+        let with = |names: &[&str]| {
+            let mut options = options(false, names);
+            options.stock = Some(PathBuf::from("stock"));
+            choose(&options)
+        };
+        assert_eq!(with(&[]).unwrap(), WITH_BINARIES);
+        assert_eq!(with(&["flush"]).unwrap(), ["flush"]);
+        let error = with(&["engine"]).unwrap_err().to_string();
+        assert!(error.contains("no difference to engine"), "{error}");
     }
 }

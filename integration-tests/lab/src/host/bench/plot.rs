@@ -24,6 +24,17 @@ pub enum Scale {
     Linear,
     /// By powers; what is not above 0 is left out.
     Log,
+    /// The same with marks at the powers of two.
+    Doubling,
+}
+
+/// A corner of a chart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Corner {
+    /// For lines that rise.
+    UpperLeft,
+    /// For lines that have risen early.
+    LowerRight,
 }
 
 /// A chart.
@@ -38,11 +49,18 @@ pub struct Chart<'a> {
     pub x_scale: Scale,
     /// How y runs.
     pub y_scale: Scale,
+    /// Where the lines leave room for their names.
+    pub legend: Corner,
+    /// Two sentences for below it: what is seen, and why it is so.
+    pub caption: &'a str,
     /// What is drawn.
     pub lines: Vec<Line>,
 }
 
 const SIZE: (u32, u32) = (860, 480);
+
+/// A line with more points has no mark at each.
+const MANY: usize = 30;
 
 /// Told apart also without colour vision (Okabe and Ito's palette).
 const COLOURS: [RGBColor; 8] = [
@@ -77,19 +95,30 @@ impl Chart<'_> {
         }
         let x = bounds(all().map(|point| point.0), self.x_scale);
         let y = bounds(all().map(|point| point.1), self.y_scale);
-        let drawn = match (self.x_scale, self.y_scale) {
-            (Scale::Linear, Scale::Linear) => self.draw(path, &lines, x.0..x.1, y.0..y.1),
-            (Scale::Linear, Scale::Log) => {
-                self.draw(path, &lines, x.0..x.1, (y.0..y.1).log_scale())
-            }
-            (Scale::Log, Scale::Linear) => {
-                self.draw(path, &lines, (x.0..x.1).log_scale(), y.0..y.1)
-            }
-            (Scale::Log, Scale::Log) => {
-                self.draw(path, &lines, (x.0..x.1).log_scale(), (y.0..y.1).log_scale())
-            }
+        let drawn = match self.x_scale {
+            Scale::Linear => self.draw_over(path, &lines, x.0..x.1, y),
+            Scale::Log => self.draw_over(path, &lines, (x.0..x.1).log_scale(), y),
+            Scale::Doubling => self.draw_over(path, &lines, (x.0..x.1).log_scale().base(2.0), y),
         };
         drawn.map_err(|error| anyhow!("{}: {error}", path.display()))
+    }
+
+    fn draw_over<X>(
+        &self,
+        path: &Path,
+        lines: &[(&str, Vec<(f64, f64)>)],
+        x: X,
+        y: (f64, f64),
+    ) -> Result<(), String>
+    where
+        X: AsRangedCoord<Value = f64>,
+        X::CoordDescType: ValueFormatter<f64>,
+    {
+        match self.y_scale {
+            Scale::Linear => self.draw(path, lines, x, y.0..y.1),
+            Scale::Log => self.draw(path, lines, x, (y.0..y.1).log_scale()),
+            Scale::Doubling => self.draw(path, lines, x, (y.0..y.1).log_scale().base(2.0)),
+        }
     }
 
     fn draw<X, Y>(
@@ -127,8 +156,10 @@ impl Chart<'_> {
             .map_err(text)?;
         for ((name, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
             let style = colour.stroke_width(2);
+            // Many points are a curve of their own.
+            let marks = if points.len() > MANY { 0 } else { 3 };
             let drawn = chart
-                .draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))
+                .draw_series(LineSeries::new(points.iter().copied(), style).point_size(marks))
                 .map_err(text)?;
             drawn
                 .label(*name)
@@ -136,7 +167,10 @@ impl Chart<'_> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(match self.legend {
+                Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
+                Corner::LowerRight => SeriesLabelPosition::LowerRight,
+            })
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))
             .label_font(("sans-serif", 14))
@@ -153,16 +187,17 @@ fn bounds(values: impl Iterator<Item = f64>, scale: Scale) -> (f64, f64) {
     });
     match scale {
         Scale::Linear => (0.0, if most > 0.0 { most * 1.05 } else { 1.0 }),
-        Scale::Log => (least / 1.15, most * 1.15),
+        Scale::Log | Scale::Doubling => (least / 1.15, most * 1.15),
     }
 }
 
 /// Short, without a fraction where it says nothing.
 fn number(value: f64) -> String {
-    if value >= 10.0 || value.fract() == 0.0 {
+    if value >= 10.0 {
         format!("{value:.0}")
     } else {
-        format!("{value:.2}").trim_end_matches('0').to_owned()
+        let text = format!("{value:.2}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 }
 
@@ -179,6 +214,8 @@ mod tests {
             y: "fsync/s",
             x_scale: Scale::Log,
             y_scale: Scale::Linear,
+            legend: Corner::UpperLeft,
+            caption: "It rises. It is a test.",
             lines,
         }
     }
@@ -214,5 +251,7 @@ mod tests {
         assert_eq!(number(1000.0), "1000");
         assert_eq!(number(0.5), "0.5");
         assert_eq!(number(2.0), "2");
+        assert_eq!(number(2.000_000_1), "2");
+        assert_eq!(number(0.0), "0");
     }
 }

@@ -15,6 +15,7 @@ use crate::host::bench::plot::Chart;
 mod engine;
 mod flush;
 mod other;
+mod variants;
 
 /// What a benchmark has to say.
 pub struct Section<'a> {
@@ -44,7 +45,8 @@ pub fn write(docs: &Path) -> Result<()> {
             write!(text, "\n## {}\n\n{}", section.title, section.text)?;
             for (name, chart) in &section.charts {
                 chart.write(&dir.join(name))?;
-                write!(text, "\n![{}](results/{name})\n", chart.title)?;
+                let Chart { title, caption, .. } = chart;
+                write!(text, "\n![{title}](results/{name})\n\n{caption}\n")?;
             }
             writeln!(text, "\n{}", provenance(&file))?;
         }
@@ -63,12 +65,13 @@ pub fn text(file: &File) -> String {
 
 fn section(file: &File) -> Result<Section<'static>> {
     match file.name.trim_end_matches(SUFFIXES[1]) {
-        "flush" => flush::section(file),
+        "flush" | "quick" => flush::section(file),
         "engine" => Ok(engine::section(file)),
         "filesystems" => other::filesystems(file),
         "pause" => other::pause(file),
         "sync-calls" => other::sync_calls(file),
         "snapshot" => other::snapshot(file),
+        "variants" => variants::section(file),
         other => anyhow::bail!("no section is known for `{other}`"),
     }
 }
@@ -83,6 +86,7 @@ fn provenance(file: &File) -> String {
         parts.push(format!("Linux {} in the lab", machine.lab_kernel));
         parts.push(format!("{} in the guest", machine.guest_kernel));
     }
+    parts.extend(machine.binaries.iter().cloned());
     parts.push(format!("commit {}", file.commit));
     parts.push(file.date.clone());
     let settings: Vec<_> = file
@@ -133,7 +137,7 @@ const HEAD: &str = "\
 <!-- Written by ./scripts/bench from docs/results/*.json. -->
 # Results
 
-`./scripts/bench` measures all of this on your machine and writes this page. Two sides are measured in turns (A/B, then B/A) in
+`./scripts/bench` measures all of this on your machine and writes this page ([how](lab.md#measure)). Two sides are measured in turns (A/B, then B/A) in
 one lab, the figure is the median of the pairs, and a pair counts only if the lab did not have to wait for a processor for
 more than 5 % of the time. *serial* is a device as stock VMMs have it: one flush at a time, on the device's own thread. *engine* is
 ours. *C* is the kernel's driver, *Rust* ours. The flush cost is what the disk below the backing file takes for a flush (dm-delay).

@@ -17,36 +17,50 @@ use crate::scenarios::bench::{Rows, numbers, raw};
 use crate::scenarios::support::no_errors;
 
 /// Size of each side's device.
-const BYTES: u64 = 64 << 20;
+pub(super) const BYTES: u64 = 64 << 20;
 
 /// One load of one side.
 #[derive(Serialize)]
 pub struct Row {
-    device: &'static str,
+    pub(super) device: &'static str,
     driver: &'static str,
-    threads: u64,
+    pub(super) threads: u64,
     cost_ms: u64,
     round: u64,
     /// The step it ran in: the host knows how disturbed the machine was then.
     step: String,
-    elapsed_ms: u64,
-    fsyncs: u64,
-    median_us: u64,
+    pub(super) elapsed_ms: u64,
+    pub(super) fsyncs: u64,
+    pub(super) median_us: u64,
     p99_us: u64,
     max_us: u64,
     /// Answers of the device; only where the VMM counts them.
     host_flushes: Option<u64>,
-    host_syncs: Option<u64>,
+    pub(super) host_syncs: Option<u64>,
     exits: u64,
     cpu_us: u64,
     distribution: Vec<(u64, u64)>,
 }
 
-/// `bench-flush`: every cell of threads × cost, `--set rounds=N` times, the sides in turn.
+/// Cells (threads, cost in ms) that have targets, and so more rounds: one that is dropped as
+/// disturbed leaves enough.
+const TARGETS: [(u64, u64); 5] = [(1, 0), (1, 20), (16, 20), (64, 100), (64, 200)];
+const ROUNDS: u64 = 3;
+const ROUNDS_OF_A_TARGET: u64 = 7;
+
+/// Rounds of a cell unless `--set rounds=N` says so.
+fn usual_rounds(threads: u64, cost: u64) -> u64 {
+    if TARGETS.contains(&(threads, cost)) {
+        ROUNDS_OF_A_TARGET
+    } else {
+        ROUNDS
+    }
+}
+
+/// `bench-flush`: every cell of threads × cost, the sides in turn.
 pub fn run(context: &mut Context) -> Result<()> {
     let threads = numbers(context, "threads", &[1, 2, 4, 8, 16, 32, 64])?;
     let costs = numbers(context, "costs", &[0, 2, 20, 100, 200])?;
-    let rounds = context.number("rounds", 5)?;
     let seconds = context.number("seconds", 2)?;
     let long = context.number("long", 60)?;
     let backing = context.backing("data", HostFs::Ext4, 4 * BYTES)?;
@@ -55,22 +69,16 @@ pub fn run(context: &mut Context) -> Result<()> {
     for &cost in &costs {
         set_cost(&backing, cost)?;
         for &threads in &threads {
+            let rounds = context.number("rounds", usual_rounds(threads, cost))?;
             for round in 0..rounds {
-                let count = sides.len();
-                for turn in 0..count {
-                    // A/B, then B/A: whatever drifts does not favour one.
-                    let index = if round % 2 == 0 {
-                        turn
-                    } else {
-                        count - 1 - turn
-                    };
-                    let cell = Cell {
-                        threads,
-                        cost,
-                        round,
-                        seconds,
-                    };
-                    rows.add(context, &cell.measure(context, &mut sides[index])?);
+                let cell = Cell {
+                    threads,
+                    cost,
+                    round,
+                    seconds,
+                };
+                for row in cell.in_turn(context, &mut sides)? {
+                    rows.add(context, &row);
                 }
             }
         }
@@ -80,10 +88,11 @@ pub fn run(context: &mut Context) -> Result<()> {
         let cell = Cell {
             threads: 16,
             cost: 20,
-            round: rounds,
+            round: 0,
             seconds: long,
         };
         for side in sides.iter_mut().filter(|side| is_best(side.pair)) {
+            context.step("the long load");
             let row = cell.measure(context, side)?;
             context.measure("long", row);
         }
@@ -100,27 +109,51 @@ fn is_best(pair: Pair) -> bool {
 
 /// A guest for each pair.
 fn boot(context: &Context, backing: &Backing) -> Result<Vec<Side>> {
-    pairs(context)?
+    boot_pairs(context, backing, pairs(context)?)
+}
+
+pub(super) fn boot_pairs(
+    context: &Context,
+    backing: &Backing,
+    pairs: Vec<Pair>,
+) -> Result<Vec<Side>> {
+    pairs
         .into_iter()
         .map(|pair| Side::boot(context, pair, backing, BYTES))
         .collect()
 }
 
-fn set_cost(backing: &Backing, ms: u64) -> Result<()> {
+pub(super) fn set_cost(backing: &Backing, ms: u64) -> Result<()> {
     backing.disk(match u32::try_from(ms)? {
         0 => Table::Plain,
         ms => Table::FlushCost(ms),
     })
 }
 
-struct Cell {
-    threads: u64,
-    cost: u64,
-    round: u64,
-    seconds: u64,
+/// What is measured in one round.
+pub(super) struct Cell {
+    pub(super) threads: u64,
+    pub(super) cost: u64,
+    pub(super) round: u64,
+    pub(super) seconds: u64,
 }
 
 impl Cell {
+    /// Every side once: A/B, then B/A, so that whatever drifts does not favour one.
+    pub(super) fn in_turn(&self, context: &Context, sides: &mut [Side]) -> Result<Vec<Row>> {
+        let count = sides.len();
+        (0..count)
+            .map(|turn| {
+                let index = if self.round.is_multiple_of(2) {
+                    turn
+                } else {
+                    count - 1 - turn
+                };
+                self.measure(context, &mut sides[index])
+            })
+            .collect()
+    }
+
     fn measure(&self, context: &Context, side: &mut Side) -> Result<Row> {
         let Pair { device, driver, .. } = side.pair;
         let step = format!(

@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use crate::inside::context::Context;
 use crate::scenarios::support::BLOCKS;
-use crate::scenarios::{BENCH, Expect, Scenario, USUAL, minutes};
+use crate::scenarios::{BENCH, Expect, LAB, RUST, Scenario, USUAL, minutes};
 
 pub mod filesystems;
 pub mod flush;
 pub mod pair;
 pub mod pause;
+pub mod quick;
 pub mod snapshot;
 mod stats;
 pub mod sync_calls;
@@ -34,6 +35,26 @@ const MEASURES: Scenario = Scenario {
 
 /// In the order a reader meets them.
 pub const ALL: &[Scenario] = &[
+    Scenario {
+        control: "bench-quick-control: the stock-like pair in our place",
+        groups: LAB,
+        limit: minutes(10),
+        name: "bench-quick",
+        run: quick::run,
+        summary: "16 threads are at least 4 times as fast as on the stock-like pair, with at most 0.2 host syncs per fsync",
+        // It boots both drivers.
+        usual: RUST,
+        ..MEASURES
+    },
+    Scenario {
+        expect: Expect::Failure(&["times the stock-like pair, wanted at least"]),
+        limit: minutes(10),
+        name: "bench-quick-control",
+        run: quick::run,
+        settings: &[("control", "on")],
+        summary: "the stock-like pair is not faster than itself",
+        ..MEASURES
+    },
     Scenario {
         limit: minutes(120),
         name: "bench-flush",
@@ -55,6 +76,7 @@ pub const ALL: &[Scenario] = &[
         ..MEASURES
     },
     Scenario {
+        limit: minutes(60),
         name: "bench-snapshot",
         run: snapshot::run,
         summary: "snapshot, restore and boot times",

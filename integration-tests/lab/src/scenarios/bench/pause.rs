@@ -58,6 +58,7 @@ pub fn run(context: &mut Context) -> Result<()> {
                 );
                 context.step(&step);
                 if threads > 0 {
+                    settled(side, threads, cost)?;
                     under_way(side)?;
                 }
                 let took = side.guest.pause().context("the pause")?;
@@ -82,6 +83,16 @@ pub fn run(context: &mut Context) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until each thread has had its turn about twice: threads that are still starting queue nothing.
+fn settled(side: &mut Side, threads: u64, cost: u64) -> Result<()> {
+    let begun = value(&side.guest.counters("data")?, "flushes")?;
+    let within = Duration::from_millis(4 * threads * cost) + SHORT;
+    wait::until_just_now("a load that has settled", within, || {
+        let now = value(&side.guest.counters("data")?, "flushes")?;
+        Ok((now >= begun + 2 * threads).then_some(()))
+    })
 }
 
 /// Waits until the device has begun a further sync.

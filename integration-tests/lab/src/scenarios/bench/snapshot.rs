@@ -37,7 +37,8 @@ struct Row {
 /// `bench-snapshot`.
 pub fn run(context: &mut Context) -> Result<()> {
     let sizes = numbers(context, "memory", &[256, 512, 1024])?;
-    let shares = numbers(context, "dirty", &[0, 25, 50])?;
+    // A guest's /tmp holds half of its memory at most.
+    let shares = numbers(context, "dirty", &[0, 20, 40])?;
     let rounds = context.number("rounds", 3)?;
     let backing = context.backing("data", HostFs::Ext4, DATA_BYTES)?;
     let mut rows = Rows::default();
@@ -103,8 +104,9 @@ fn dirty(context: &Context, guest: &mut Guest, mib: u64) -> Result<()> {
     let mut spec = LoadSpec::new(kind, 1, blocks, context.trial.seed);
     spec.writes_per_sync = u32::try_from(blocks)?;
     spec.syncs_per_thread = 1;
+    context.step(&format!("fill {mib} MiB"));
     guest.load_start("dirty", spec)?;
-    let report = guest.load_wait("dirty", Duration::from_secs(120))?;
+    let report = guest.load_wait("dirty", Duration::from_secs(300))?;
     no_errors(&report).context("the load that fills the memory")
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::host::bench::engine::median_ns;
 use crate::host::bench::file::File;
-use crate::host::bench::plot::{Chart, Line, Scale};
+use crate::host::bench::plot::{Chart, Corner, Line, Scale};
 use crate::host::bench::report::{Section, maybe, table};
 
 const REQUESTS: [u64; 5] = [1, 4, 16, 64, 256];
@@ -73,8 +73,12 @@ pub fn section(file: &File) -> Section<'static> {
                 title: "From the kick to the last answer",
                 x: "requests at once",
                 y: "µs",
-                x_scale: Scale::Log,
+                x_scale: Scale::Doubling,
                 y_scale: Scale::Log,
+                legend: Corner::UpperLeft,
+                caption: "Without an engine each request takes a sync of its own, so the time grows with the requests; the engine's batch \
+                          has one sync for all. At one request the distance between the lines is the hand-over to the worker \
+                          thread and back.",
                 lines: vec![
                     line("inline, file", "file", "inline"),
                     line("engine, file", "file", "engine"),

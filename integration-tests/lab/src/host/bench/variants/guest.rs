@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use flush_core::{
-    Bios, Cookie, Event, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
+    Bios, Cause, Cookie, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
 };
 
 /// A thread that flushes.
@@ -251,8 +251,8 @@ impl Platform for Simulated {
         self.0.borrow_mut().wishes.ended.extend(threads.0);
     }
 
-    fn report(&self, event: Event) {
-        debug_assert!(false, "{event:?}");
+    fn broke(&self, cause: Cause) {
+        debug_assert!(false, "{cause:?}");
     }
 }
 

@@ -115,6 +115,13 @@ impl Guest {
         Ok(outcome?)
     }
 
+    /// Takes what has come over the line. cloud-hypervisor sends byte by byte, and a socket
+    /// that nobody reads is full after some 300 of them: then the guest waits.
+    pub fn hear(&mut self) -> Result<()> {
+        self.client.listen(Duration::ZERO)?;
+        self.note_heard()
+    }
+
     /// Wakes the guest if it sleeps.
     pub fn wake(&mut self) -> Result<()> {
         if self.machine.woken_by_serial() {

@@ -97,6 +97,7 @@ pub fn attempt(guest: &mut Guest, way: Way) -> Result<Attempt> {
         return Ok(Attempt::Asleep(Asleep { order, way }));
     }
     let sleeps = |guest: &mut Guest| -> Result<bool> {
+        guest.hear()?;
         Ok(match &log {
             // The driver resets its device when it freezes it.
             Some(log) => count(Some(log), "reset")? > resets,
@@ -145,6 +146,7 @@ pub fn wake(guest: &mut Guest, asleep: &Asleep) -> Result<()> {
                 guest.wake()?;
             }
             let woken = wait::until("its driver", PRESSED, || {
+                guest.hear()?;
                 let awake = match &log {
                     Some(log) => count(Some(log), "activated")? > active,
                     None => guest.machine().state()? != "suspended",

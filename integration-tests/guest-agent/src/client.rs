@@ -199,6 +199,20 @@ impl<L: Line> Client<L> {
         }
     }
 
+    /// Takes the answer to an order if it has come; sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]. After [`ClientError::Line`] the order can be waited for again.
+    pub fn answered(&mut self, id: u64) -> Result<Option<Outcome>, ClientError> {
+        self.listen(Duration::ZERO)?;
+        let Some(answer) = self.answers.remove(&id) else {
+            return Ok(None);
+        };
+        self.orders.remove(&id);
+        Ok(Some(answer.result?))
+    }
+
     /// Sends an order and waits for its answer.
     ///
     /// # Errors

@@ -108,6 +108,29 @@ impl Guest {
         }
     }
 
+    /// The same without a byte on the line, which may be what wakes the guest.
+    pub fn answered(&mut self, id: u64) -> Result<Option<Outcome>> {
+        let outcome = self.client.answered(id);
+        self.note_heard()?;
+        Ok(outcome?)
+    }
+
+    /// Takes what has come over the line. cloud-hypervisor sends byte by byte, and a socket
+    /// that nobody reads is full after some 300 of them: then the guest waits.
+    pub fn hear(&mut self) -> Result<()> {
+        self.client.listen(Duration::ZERO)?;
+        self.note_heard()
+    }
+
+    /// Wakes the guest if it sleeps.
+    pub fn wake(&mut self) -> Result<()> {
+        if self.machine.woken_by_serial() {
+            // Any order will do; nobody waits for its answer.
+            return self.start_order(Step::Status).map(drop);
+        }
+        self.machine.wake()
+    }
+
     /// Orders something that has nothing to say when it succeeds.
     pub fn done(&mut self, step: Step) -> Result<()> {
         match self.order(step, SHORT)? {

@@ -162,6 +162,10 @@ pub trait Machine {
     fn snapshot(&mut self, into: &Path, allow_unsynced: bool) -> Result<()>;
     /// Wakes a guest that sleeps, or presses the power button of one that does not.
     fn wake(&mut self) -> Result<()>;
+    /// Whether a sleeping guest is woken by its serial line, as the power button does not.
+    fn woken_by_serial(&self) -> bool {
+        false
+    }
     /// Takes the device `id` out of the running guest.
     fn unplug(&mut self, id: &str) -> Result<()>;
     /// The counters of the device `id`, if the VMM counts flushes.

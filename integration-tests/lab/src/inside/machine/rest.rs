@@ -97,6 +97,7 @@ impl Rest {
         Ok(RestMachine {
             api,
             events,
+            ours: self.is_ours(),
             process,
             serial,
         })
@@ -198,6 +199,7 @@ impl Maker for Rest {
 pub(super) struct RestMachine {
     pub(super) api: PathBuf,
     events: PathBuf,
+    ours: bool,
     process: Process,
     pub(super) serial: PathBuf,
 }
@@ -264,6 +266,12 @@ impl Machine for RestMachine {
 
     fn wake(&mut self) -> Result<()> {
         self.call("PUT", "vm.power-button", None).map(drop)
+    }
+
+    fn woken_by_serial(&self) -> bool {
+        // cloud-hypervisor's button is an event of its ACPI GED, whose interrupt Linux masks
+        // while it sleeps; ours is a fixed one, which wakes.
+        !self.ours
     }
 
     fn unplug(&mut self, id: &str) -> Result<()> {

@@ -102,7 +102,8 @@ impl<'a> Replay<'a> {
                 Ok(inner) => Some(inner),
                 Err(error) => {
                     tally.unclean += 1;
-                    tally.says(cut, &format!("the guest's filesystem: {error:#}"));
+                    let kernel = said_of("EXT4-fs")?;
+                    tally.says(cut, &format!("the guest's filesystem: {error:#}; {kernel}"));
                     return Ok(());
                 }
             },
@@ -128,6 +129,13 @@ impl<'a> Replay<'a> {
         }
         Ok(())
     }
+}
+
+/// The kernel's last words about something: why it does not mount, which mount(8) does not know.
+fn said_of(what: &str) -> Result<String> {
+    let log = ask("dmesg", &[])?.text;
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(what)).collect();
+    Ok(lines[lines.len().saturating_sub(3)..].join("; "))
 }
 
 /// Whose data is looked at after a cut.

@@ -227,7 +227,11 @@ impl Busy {
 fn prepare(guest: &mut Guest, way: Way) -> Result<()> {
     write(guest, "/sys/power/pm_freeze_timeout", FREEZER_MS)?;
     match way {
-        Way::Idle => {}
+        Way::Idle => {
+            if guest.machine().woken_by_serial() {
+                write(guest, "/sys/class/tty/ttyS0/power/wakeup", "enabled")?;
+            }
+        }
         Way::Ram => {
             if !read(guest, "/sys/power/mem_sleep")?.contains("deep") {
                 let text = "this VMM lacks suspend to RAM (S3)".to_owned();

@@ -133,7 +133,7 @@ fn write_fails(context: &Context, guest: &mut Guest) -> Result<()> {
         TOO_SMALL
     };
     tool("mount", &["-t", "tmpfs", "-o", size, "tmpfs", &at])?;
-    let end = refused_into(context, guest, &folder, "disk_full", "cannot be written");
+    let end = refused_into(context, guest, &folder, "disk_full", "no space left");
     ask("umount", &[&at])?;
     end
 }

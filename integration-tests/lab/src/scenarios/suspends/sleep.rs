@@ -2,8 +2,9 @@
 
 //! A guest that goes to sleep, and is woken from outside.
 
+use std::mem;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use guest_agent::client::ClientError;
@@ -23,6 +24,10 @@ const PRESSED: Duration = Duration::from_millis(500);
 
 /// How often a guest that may have refused to sleep is asked.
 const ASKED: Duration = Duration::from_secs(2);
+
+/// The same where the question itself may call the suspend off: now and then, in case its answer
+/// was lost on the line.
+const ASKED_ON_THE_LINE: Duration = Duration::from_secs(30);
 
 /// The device by which sleep and waking up are seen.
 const SEEN_BY: &str = "data";
@@ -92,18 +97,27 @@ pub fn attempt(guest: &mut Guest, way: Way) -> Result<Attempt> {
         return Ok(Attempt::Asleep(Asleep { order, way }));
     }
     let sleeps = |guest: &mut Guest| -> Result<bool> {
+        guest.hear()?;
         Ok(match &log {
             // The driver resets its device when it freezes it.
             Some(log) => count(Some(log), "reset")? > resets,
             None => guest.machine().state()? == "suspended",
         })
     };
+    let by_serial = guest.machine().woken_by_serial();
+    let mut asked = Instant::now();
     wait::until("the guest to fall asleep", ASLEEP, || {
         let seen = wait::until("sleep", ASKED, || Ok(sleeps(guest)?.then_some(())));
         if seen.is_ok() {
             return Ok(Some(Attempt::Asleep(Asleep { order, way })));
         }
-        match guest.answer(order, Duration::ZERO) {
+        let answer = if by_serial && asked.elapsed() < ASKED_ON_THE_LINE {
+            guest.answered(order)
+        } else {
+            asked = Instant::now();
+            guest.answer(order, Duration::ZERO)
+        };
+        match answer {
             Ok(None) => Ok(None),
             Ok(Some(Outcome::Done)) => Ok(Some(Attempt::Back)),
             Ok(Some(other)) => bail!("the guest answered {other:?} to the suspend"),
@@ -124,9 +138,15 @@ pub fn wake(guest: &mut Guest, asleep: &Asleep) -> Result<()> {
     if way != Way::Disk {
         let log = event_log(guest);
         let active = count(log.as_deref(), "activated")?;
+        let by_serial = guest.machine().woken_by_serial();
+        // A byte that comes while other devices still go to sleep calls the suspend off.
+        let mut press = !by_serial;
         wait::until("the guest to wake up", ASLEEP, || {
-            guest.machine().wake()?;
+            if mem::replace(&mut press, true) {
+                guest.wake()?;
+            }
             let woken = wait::until("its driver", PRESSED, || {
+                guest.hear()?;
                 let awake = match &log {
                     Some(log) => count(Some(log), "activated")? > active,
                     None => guest.machine().state()? != "suspended",

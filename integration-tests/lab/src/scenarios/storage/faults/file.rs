@@ -60,8 +60,12 @@ pub fn unlinked(context: &mut Context) -> Result<()> {
     let text = refusal(
         subject.guest.restore_beside(&restore),
         "a restore without the file",
-        "cannot be opened",
+        "no such file",
     )?;
+    ensure!(
+        text.contains(&subject.data.display().to_string()),
+        "the refusal names another file: {text}"
+    );
     context.measure("restore_refusal", text.lines().last().unwrap_or_default());
     fs::rename(&saved, &subject.data)?;
     verified(&subject.data, &subject.acks.file, 0)?;

@@ -149,6 +149,10 @@ pub(super) fn told(context: &Context, tally: &Tally) -> Result<()> {
     context.measure("acked_blocks_lost", tally.lost);
     context.measure("backing_not_recovered", tally.unmountable);
     context.measure("guest_filesystem_not_clean", tally.unclean);
+    context.measure("guest_filesystem_repaired", tally.repaired);
+    if let Some(first) = &tally.first_repair {
+        context.measure("first_repair", first);
+    }
     ensure!(
         tally.acked > 0,
         "the run does not count: no cut had an acked block to look at"
@@ -162,7 +166,9 @@ pub(super) fn told(context: &Context, tally: &Tally) -> Result<()> {
         lost,
         unmountable,
         unclean,
+        repaired,
         first,
+        ..
     } = tally;
     let first = first.as_deref().unwrap_or("nothing");
     if *lost > 0 {
@@ -170,7 +176,7 @@ pub(super) fn told(context: &Context, tally: &Tally) -> Result<()> {
     }
     bail!(
         "{cuts} power cuts: the backing filesystem did not recover {unmountable} times, the \
-         guest's {unclean} times; the first: {first}"
+         guest's {unclean} times, and {repaired} times only when repaired; the first: {first}"
     )
 }
 

@@ -15,7 +15,7 @@
 +        {
 +            warn!(
 +                "{id}: {holes} bytes of the file are not allocated. If the disk is full when the \
-+                 guest first writes there, the VM ends. Allocate them with fallocate(1)."
++                 guest first writes there, it cannot go on. Allocate them with fallocate(1)."
 +            );
 +        }
 +

@@ -17,7 +17,7 @@ use loom::sync::atomic::AtomicU64;
 use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::{
-    Bios, Cookie, Error, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
+    Bios, Cause, Cookie, Error, FlushCore, Lock, Platform, Refusal, Request, Ticks, Used, WaitQueue,
 };
 
 /// The core on top of the modelled world.

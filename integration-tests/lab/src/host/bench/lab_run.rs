@@ -22,8 +22,8 @@ const AROUND: Duration = Duration::from_secs(300);
 
 /// What came out.
 pub struct Measured {
-    /// The scenario's rows, each with `disturbed`, the share of its time that the lab had to wait
-    /// for a processor.
+    /// The scenario's rows, each with `disturbed`, the share of the processors' time that others had
+    /// meanwhile.
     pub rows: Vec<Value>,
     /// Measurements that are no rows.
     pub others: Vec<(String, Value)>,

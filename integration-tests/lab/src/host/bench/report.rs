@@ -138,8 +138,8 @@ const HEAD: &str = "\
 # Results
 
 `./scripts/bench` measures all of this on your machine and writes this page ([how](lab.md#measure)). Two sides are measured in turns (A/B, then B/A) in
-one lab, the figure is the median of the pairs, and a pair counts only if the lab did not have to wait for a processor for
-more than 5 % of the time. *serial* is a device as stock VMMs have it: one flush at a time, on the device's own thread. *engine* is
+one lab, the figure is the median of the pairs, and a pair counts only if others (neighbours on the machine, or its own host) had no
+more than 5 % of the processors' time meanwhile. *serial* is a device as stock VMMs have it: one flush at a time, on the device's own thread. *engine* is
 ours. *C* is the kernel's driver, *Rust* ours. The flush cost is what the disk below the backing file takes for a flush (dm-delay).
 
 On a machine without hardware virtualisation the lab is emulated and has one processor: a guest's fsync then costs about

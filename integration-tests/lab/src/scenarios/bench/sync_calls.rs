@@ -4,7 +4,6 @@
 //! host that writes through a shared mapping as a guest does.
 
 use std::fs::{self, File};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -12,7 +11,7 @@ use guest_agent::pattern::BLOCK;
 use serde::Serialize;
 
 use crate::inside::context::Context;
-use crate::inside::disk::{Backing, CALLS, Call, HostFs, Mapped, Mapping, Table};
+use crate::inside::disk::{Backing, CALLS, Call, HostFs, Mapped, Table};
 use crate::scenarios::bench::Rows;
 
 /// The file.
@@ -37,8 +36,6 @@ struct Row {
     rounds: u64,
     median_us: u64,
     p99_us: u64,
-    /// Flushes of the disk for each call: 0 means that a power cut can take the data.
-    disk_flushes_per_call: f64,
 }
 
 /// `bench-sync-calls`.
@@ -58,13 +55,9 @@ pub fn run(context: &mut Context) -> Result<()> {
                     backing.disk(Table::Plain)?;
                     let target = target(&backing, file)?;
                     backing.disk(Table::FlushCost(COST_MS))?;
-                    let before = flushes(backing.mapping())?;
                     let mut times = measure(&target, call, dirty_pages, rounds)?;
-                    let sent = flushes(backing.mapping())? - before;
                     times.sort_unstable();
                     let at = |percent: usize| micros(times[(times.len() - 1) * percent / 100]);
-                    #[expect(clippy::cast_precision_loss, reason = "small counts")]
-                    let disk_flushes_per_call = sent as f64 / rounds as f64;
                     let row = Row {
                         filesystem: fs.name(),
                         file,
@@ -74,7 +67,6 @@ pub fn run(context: &mut Context) -> Result<()> {
                         rounds,
                         median_us: at(50),
                         p99_us: at(99),
-                        disk_flushes_per_call,
                     };
                     rows.add(context, &row);
                 }
@@ -113,15 +105,6 @@ fn measure(target: &Mapped, call: Call, dirty: usize, rounds: u64) -> Result<Vec
         times.push(begun.elapsed());
     }
     Ok(times)
-}
-
-/// Flushes that the disk has completed (field 16 of `stat`, Documentation/block/stat.rst).
-fn flushes(mapping: &Mapping) -> Result<u64> {
-    let name = mapping.path().file_name().unwrap_or_default();
-    let path = Path::new("/sys/block").join(name).join("stat");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let field = text.split_ascii_whitespace().nth(15);
-    Ok(field.context("no count of flushes")?.parse()?)
 }
 
 fn micros(time: Duration) -> u64 {

@@ -1,0 +1,2 @@
+@ 1
++pub(crate) const SNAPSHOT_FILENAME: &str = "memory-ranges";

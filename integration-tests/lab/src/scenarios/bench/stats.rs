@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::inside::command::run;
@@ -53,21 +53,34 @@ fn cpu_us(id: u32) -> Result<u64> {
     Ok(ticks * 1_000_000 / u64::try_from(per_second)?)
 }
 
-/// KVM's own count; its folders are named after the process and a descriptor.
+/// KVM's own count; its folders are named after the thread that made the VM, which need not be the
+/// process's first, and a descriptor.
 fn exits(id: u32) -> Result<u64> {
     let kvm = Path::new(DEBUGFS).join("kvm");
     if !kvm.exists() {
         run("mount", &["-t", "debugfs", "none", DEBUGFS])?;
     }
-    let prefix = format!("{id}-");
-    let mut sum = 0;
-    for entry in fs::read_dir(&kvm).with_context(|| kvm.display().to_string())? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            sum += number(&entry.path().join("exits"))?;
-        }
-    }
-    Ok(sum)
+    let threads = names(&Path::new("/proc").join(id.to_string()).join("task"))?;
+    let of_the_process = |folder: &str| {
+        (folder.split_once('-')).is_some_and(|(thread, _)| threads.iter().any(|t| t == thread))
+    };
+    let mut folders = names(&kvm)?;
+    folders.retain(|folder| of_the_process(folder));
+    ensure!(
+        !folders.is_empty(),
+        "{} has no VM of process {id}",
+        kvm.display()
+    );
+    (folders.iter())
+        .map(|folder| number(&kvm.join(folder).join("exits")))
+        .sum()
+}
+
+fn names(folder: &Path) -> Result<Vec<String>> {
+    fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn number(path: &PathBuf) -> Result<u64> {

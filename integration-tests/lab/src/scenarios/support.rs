@@ -142,13 +142,22 @@ const WAITED_US: u64 = 2_000;
 /// Waits until a host sync has just begun and pauses the guest at once; every
 /// request that was popped must be answered then.
 pub fn pause_observed(guest: &mut Guest, id: &str) -> Result<ObservedPause> {
+    pause_observed_by(Guest::pause, guest, id)
+}
+
+/// The same with another way to pause.
+pub fn pause_observed_by(
+    pause: impl FnOnce(&mut Guest) -> Result<Duration>,
+    guest: &mut Guest,
+    id: &str,
+) -> Result<ObservedPause> {
     let syncs = value(&guest.counters(id)?, "host_syncs")?;
     let running = wait::until_just_now("a flush in flight", SHORT, || {
         let counters = guest.counters(id)?;
         let fresh = value(&counters, "host_syncs")? > syncs;
         Ok((fresh && value(&counters, "in_flight")? > 0).then_some(counters))
     })?;
-    let took = guest.pause()?;
+    let took = pause(guest)?;
     let parked = guest.counters(id)?;
     let in_flight = value(&running, "in_flight")?;
     ensure!(

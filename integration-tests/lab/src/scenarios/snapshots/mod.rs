@@ -26,6 +26,17 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
+        control: "it is one: nothing is paused, and so nothing drained",
+        expect: Expect::Failure(&["paused with a request popped and not answered"]),
+        groups: SNAPSHOTS,
+        limit: minutes(5),
+        name: "snapshot-under-load-control",
+        run: under_load::raw,
+        settings: &[("control", "on")],
+        summary: "snapshot-under-load sees a pause that does not drain",
+        usual: USUAL,
+    },
+    Scenario {
         control: "as snapshot-under-load, and fsck",
         expect: Expect::Pass,
         groups: SNAPSHOTS,

@@ -209,7 +209,7 @@ impl Coordinator {
             running: None,
             tickets: 0,
             file: FileSync::None,
-            latch: Latch::new(policy, None),
+            latch: Latch::new(policy, None, false),
             stamp: None,
             counters: Counters::default(),
             #[cfg(any(loom, feature = "fault-injection"))]
@@ -223,7 +223,7 @@ impl Coordinator {
         coordinator.phase = Phase::Quiesced;
         coordinator.drain = DrainStatus::Drained;
         coordinator.failed = state.needs_reset;
-        coordinator.latch = Latch::new(policy, state.latch.clone());
+        coordinator.latch = Latch::new(policy, state.latch.clone(), state.error_owed);
         coordinator.counters = Counters {
             in_flight: 0,
             ..state.counters
@@ -330,8 +330,8 @@ impl Coordinator {
             events.append(&mut effects.events);
             return (Step::Idle, Effects { events, ..effects });
         }
-        let flushed = !self.latch.is_set();
         let needs_sync = popped.flushes > 0 && self.sync == SyncMode::File;
+        let flushed = !needs_sync || !self.latch.take_failure();
         if needs_sync && flushed {
             let ticket = self.ticket();
             self.stage = Stage::Syncing(ticket);
@@ -342,7 +342,6 @@ impl Coordinator {
             };
             return (Step::Wait, effects);
         }
-        let flushed = flushed || self.sync == SyncMode::Skip;
         self.stage = Stage::Pushing { flushed };
         let effects = Effects {
             events,
@@ -400,7 +399,12 @@ impl Coordinator {
         let requests = u64::from(mem::take(&mut self.batch).requests);
         self.counters.in_flight = self.counters.in_flight.saturating_sub(requests);
         let was_leased = self.is_leased();
-        self.stage = Stage::Idle;
+        match mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Synced { flushed: false } => self.latch.owe(),
+            // Nobody looks at that ring any more.
+            Stage::Pushing { flushed: false } if !self.active || self.failed => self.latch.owe(),
+            _ => {}
+        }
         let mut effects = self.quiesce(now);
         // A reset may wait for the lease's end.
         effects.management |= was_leased && !self.active;
@@ -475,7 +479,11 @@ impl Coordinator {
                 if let Err(cause) = &result {
                     self.sync_failed(cause, &mut effects.events);
                 }
-                if self.stage == Stage::Syncing(job.ticket) {
+                let owner = self.stage == Stage::Syncing(job.ticket);
+                if result.is_err() && !owner {
+                    self.latch.owe();
+                }
+                if owner {
                     let flushed = result.is_ok();
                     self.stage = Stage::Synced { flushed };
                     if mutated!(self, ParkBeforePush) {
@@ -487,6 +495,7 @@ impl Coordinator {
             Report::File(outcome) => {
                 if let Err(error) = &outcome.sync {
                     self.sync_failed(&LatchCause::from(error), &mut effects.events);
+                    self.latch.owe();
                 }
                 if self.file.done(job.ticket, outcome) {
                     effects.management = true;
@@ -499,10 +508,7 @@ impl Coordinator {
     fn sync_failed(&mut self, cause: &LatchCause, events: &mut Vec<Event>) {
         let LatchCause { errno, error } = cause.clone();
         events.push(Event::FlushFailed { errno, error });
-        if self.latch.record(cause) {
-            let LatchCause { errno, error } = cause.clone();
-            events.push(Event::Latched { errno, error });
-        }
+        events.append(&mut self.set_latch(cause).events);
     }
 
     // The management's side.
@@ -635,6 +641,16 @@ impl Coordinator {
         self.latch.cause().cloned()
     }
 
+    /// The file is known to have failed before there was this device.
+    pub(crate) fn set_latch(&mut self, cause: &LatchCause) -> Effects {
+        let mut effects = Effects::default();
+        if self.latch.record(cause) {
+            let LatchCause { errno, error } = cause.clone();
+            effects.events.push(Event::Latched { errno, error });
+        }
+        effects
+    }
+
     pub(crate) fn clear_latch(&mut self) -> Option<LatchCause> {
         self.latch.clear()
     }
@@ -643,6 +659,7 @@ impl Coordinator {
         EngineState {
             counters: self.counters(),
             latch: self.latch(),
+            error_owed: self.latch.is_owed(),
             needs_reset: self.failed,
             stamp: self.stamp,
         }

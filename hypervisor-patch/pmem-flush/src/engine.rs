@@ -252,6 +252,13 @@ impl FlushEngine {
         self.shared().with(|c| c.latch())
     }
 
+    /// Sets the latch as if a sync had failed with `cause`, unless the policy
+    /// has none: for a device that takes the place of a latched one, as after a
+    /// reboot of the guest. The file has not got better by that.
+    pub fn set_latch(&self, cause: &LatchCause) {
+        self.shared().change(|c| ((), c.set_latch(cause)));
+    }
+
     /// Clears the latch, and returns why it was set: the management action of
     /// somebody who has looked after the storage.
     pub fn clear_latch(&self) -> Option<LatchCause> {

@@ -10,7 +10,7 @@
 //! the storage says otherwise.
 
 use std::str::FromStr;
-use std::{fmt, io};
+use std::{fmt, io, mem};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,11 +81,17 @@ impl fmt::Display for LatchCause {
 pub(crate) struct Latch {
     policy: SyncErrorPolicy,
     cause: Option<LatchCause>,
+    /// A sync has failed, and no flush of the guest was told.
+    owed: bool,
 }
 
 impl Latch {
-    pub(crate) fn new(policy: SyncErrorPolicy, cause: Option<LatchCause>) -> Self {
-        Latch { policy, cause }
+    pub(crate) fn new(policy: SyncErrorPolicy, cause: Option<LatchCause>, owed: bool) -> Self {
+        Latch {
+            policy,
+            cause,
+            owed,
+        }
     }
 
     pub(crate) fn cause(&self) -> Option<&LatchCause> {
@@ -105,7 +111,23 @@ impl Latch {
         true
     }
 
+    /// A failed sync has no batch that could say so: the next one fails. The
+    /// kernel reports an error once, so the storage would not say it again.
+    pub(crate) fn owe(&mut self) {
+        self.owed = self.policy == SyncErrorPolicy::Report;
+    }
+
+    pub(crate) fn is_owed(&self) -> bool {
+        self.owed
+    }
+
+    /// Whether the next batch fails whatever the storage says.
+    pub(crate) fn take_failure(&mut self) -> bool {
+        mem::take(&mut self.owed) || self.is_set()
+    }
+
     pub(crate) fn clear(&mut self) -> Option<LatchCause> {
+        self.owed = false;
         self.cause.take()
     }
 }

@@ -69,9 +69,11 @@
 //!    on all: the VM goes on.
 //! 5. Snapshot, when every device is parked: [`FlushEngine::sync_file`] (or its
 //!    two non-blocking halves), then [`FlushEngine::save`]. Of a private mapping
-//!    this reads /proc/self/pagemap, on the calling thread: its filter needs
-//!    lseek and read, and openat when the engine is made.
+//!    this reads /proc/self/pagemap and /proc/self/mem, on the calling thread: its
+//!    filter needs lseek, read and pread64, and openat when the engine is made.
 //! 6. Resume: [`FlushEngine::resume`].
+//! 7. Reboot of the guest with new devices: hand [`FlushEngine::latch`] on, with
+//!    [`FlushEngine::set_latch`].
 
 #![deny(missing_docs)]
 // The model has no device and no worker thread, so their helpers are unused.

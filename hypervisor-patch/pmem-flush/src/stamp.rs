@@ -15,7 +15,8 @@ use crate::config::SyncMode;
 /// Taken after the snapshot's sync, when every page is clean: the guest's next
 /// write to a shared mapping then moves the time (on filesystems that write
 /// back; a tmpfs or hugetlbfs file keeps its time). The inode is not part of
-/// it, so that a copy which keeps its times fits.
+/// it, so that a copy which keeps its times fits. A block device has no such
+/// time: its node's says when the host made it, and is taken as 0.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FileStamp {
     /// Size in bytes.
@@ -34,10 +35,15 @@ impl FileStamp {
     /// The file's metadata can't be read.
     pub fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
+        let (mtime, mtime_nsec) = if metadata.is_file() {
+            (metadata.mtime(), metadata.mtime_nsec())
+        } else {
+            (0, 0)
+        };
         Ok(FileStamp {
             size: metadata.len(),
-            mtime: metadata.mtime(),
-            mtime_nsec: metadata.mtime_nsec(),
+            mtime,
+            mtime_nsec,
         })
     }
 

@@ -20,6 +20,8 @@ pub struct EngineState {
     pub counters: Counters,
     /// The error latch's cause, if it is set (a snapshot by override).
     pub latch: Option<LatchCause>,
+    /// True if a host sync has failed and no flush has said so yet.
+    pub error_owed: bool,
     /// True if the ring was inconsistent.
     pub needs_reset: bool,
     /// The file's stamp after the snapshot's sync, see

@@ -16,6 +16,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pmem_flush::LatchCause;
 use serde_json::Value;
 
 use crate::config::VmConfig;
@@ -121,6 +122,10 @@ pub trait Machine {
 
     /// Every pmem device's counters by device id.
     fn counters(&self) -> BTreeMap<String, BTreeMap<&'static str, u64>>;
+
+    /// Why pmem devices are latched, by device id. A reboot does not make their files any better:
+    /// the next machine gets it in its configuration.
+    fn latches(&self) -> BTreeMap<String, LatchCause>;
 
     /// Presses the ACPI power button.
     ///

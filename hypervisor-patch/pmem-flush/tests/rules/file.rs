@@ -125,3 +125,11 @@ fn rule_10_the_file_is_locked_against_a_second_writer() {
     let _third = FileLock::acquire(&third, LockKind::Shared).unwrap();
     FileLock::acquire(&first, LockKind::Exclusive).unwrap_err();
 }
+
+/// A device node's time is the host's, not the guest's.
+#[test]
+fn rule_10_only_a_regular_file_has_a_time() {
+    let node = FileStamp::of(&File::open("/dev/null").unwrap()).unwrap();
+    assert_eq!((node.mtime, node.mtime_nsec), (0, 0));
+    assert_ne!(FileStamp::of(&disk_file()).unwrap().mtime, 0);
+}

@@ -15,6 +15,7 @@ mod restore;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -26,8 +27,8 @@ use pmem_flush::test_utils::{
 };
 use pmem_flush::{
     Activation, DeviceState, DrainStatus, EngineConfig, EngineState, Error, Event, FileLock,
-    FileStamp, FlushEngine, Identity, LockError, LockKind, PrivateMapping, SyncErrorPolicy,
-    SyncMode, preallocate, unallocated_bytes,
+    FileStamp, FlushEngine, Identity, LatchCause, LockError, LockKind, PrivateMapping,
+    SyncErrorPolicy, SyncMode, preallocate, unallocated_bytes,
 };
 use virtio_queue::QueueT;
 use vmm_sys_util::eventfd::EventFd;

@@ -10,6 +10,7 @@ const PAGES: usize = 24;
 struct Private {
     address: *mut u8,
     page: usize,
+    file: Arc<File>,
 }
 
 impl Private {
@@ -32,13 +33,19 @@ impl Private {
         };
         assert_ne!(address, libc::MAP_FAILED);
         let address = address.cast();
-        Private { address, page }
+        let file = Arc::new(file);
+        Private {
+            address,
+            page,
+            file,
+        }
     }
 
     fn mapping(&self) -> PrivateMapping {
         PrivateMapping {
             address: self.address as usize,
             len: PAGES * self.page,
+            file: self.file.clone(),
         }
     }
 
@@ -48,8 +55,12 @@ impl Private {
     }
 
     fn write(&self, page: usize) {
+        self.put(page, 1);
+    }
+
+    fn put(&self, page: usize, value: u8) {
         // SAFETY: the page is in the mapping, which nobody else has.
-        unsafe { self.at(page).write_volatile(1) };
+        unsafe { self.at(page).write_volatile(value) };
     }
 
     fn read_all(&self) {
@@ -111,6 +122,39 @@ fn rule_10_written_pages_of_a_private_mapping_refuse_the_snapshot() {
 }
 
 #[test]
+fn rule_10_a_page_of_its_own_that_is_as_the_file_has_it_is_not_lost() {
+    let private = Private::new();
+    let device = private.device();
+    // What KVM does for a guest's read, and a write of what is there.
+    private.put(3, 0);
+    drain(&device);
+    device.engine.sync_file(soon(), false).unwrap();
+    // The file is compared page by page, each with its own.
+    let page = private.page as u64;
+    private.file.write_all_at(&[7], 5 * page).unwrap();
+    private.put(6, 7);
+    private.put(5, 7);
+    let error = device.engine.sync_file(soon(), false).unwrap_err();
+    assert!(matches!(error, Error::DiscardedWrites(1)), "{error}");
+}
+
+#[test]
+fn rule_10_what_a_file_has_no_bytes_for_is_zero() {
+    let private = Private::new();
+    let device = private.device();
+    private.put(PAGES - 1, 0);
+    let half = private.page as u64 / 2;
+    let len = (PAGES * private.page) as u64;
+    private.file.set_len(len - half).unwrap();
+    private.put(PAGES - 1, 0);
+    drain(&device);
+    device.engine.sync_file(soon(), false).unwrap();
+    private.put(PAGES - 1, 1);
+    let error = device.engine.sync_file(soon(), false).unwrap_err();
+    assert!(matches!(error, Error::DiscardedWrites(1)), "{error}");
+}
+
+#[test]
 fn rule_10_pages_beside_the_mapping_are_not_the_guests() {
     let private = Private::new();
     let mut config = config();
@@ -118,6 +162,7 @@ fn rule_10_pages_beside_the_mapping_are_not_the_guests() {
     config.private = Some(PrivateMapping {
         address: private.at(2) as usize,
         len: (PAGES - 4) * private.page,
+        file: private.file.clone(),
     });
     let device = TestDevice::new(config, backing(), SIZE);
     private.write(1);

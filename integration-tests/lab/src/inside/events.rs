@@ -56,6 +56,14 @@ pub fn wait_for(log: &Path, id: &str, event: &str, within: Duration) -> Result<E
     })
 }
 
+/// Waits until the VM itself has reported `event`.
+pub fn wait_for_vm(log: &Path, event: &str, within: Duration) -> Result<()> {
+    wait::until(&format!("the VM's event `{event}`"), within, || {
+        let found = |one: &Event| one.source == "vm" && one.event == event;
+        Ok(read(log)?.iter().any(found).then_some(()))
+    })
+}
+
 /// The events of this name from the pmem device `id`.
 pub fn of_device<'a>(
     events: &'a [Event],

@@ -16,6 +16,7 @@ use guest_agent::wire::{
     Device, Event, Filesystem, LoadReport, LoadSpec, Outcome, Step, ToolResult,
 };
 
+use crate::inside::events;
 use crate::inside::machine::{Boot, Counters, Machine, Maker, Restore, counted, refusal};
 use crate::inside::trial::LOGS;
 use crate::inside::wait;
@@ -329,6 +330,18 @@ impl Guest {
             Outcome::Status(_) => Ok(()),
             other => bail!("the guest answered {other:?} instead of its status"),
         }
+    }
+
+    /// Reboots the guest, once in its life, and waits for its agent and all of its devices.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.is_well()?;
+        self.order(Step::Reboot, SHORT)?;
+        let log = self.machine.events().context("no event log")?.to_owned();
+        events::wait_for_vm(&log, "rebooted", SHORT)?;
+        self.client = Client::new(connect(self.machine.as_ref())?);
+        let ready = self.client.wait_ready(BOOT);
+        self.note_heard()?;
+        ready.context("after the reboot")
     }
 
     /// Powers the guest off and waits for the VMM's end.

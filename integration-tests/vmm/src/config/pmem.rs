@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use pmem_flush::{DEFAULT_DRAIN_TIMEOUT, SyncErrorPolicy};
+use pmem_flush::{DEFAULT_DRAIN_TIMEOUT, LatchCause, SyncErrorPolicy};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "fault")]
@@ -37,6 +37,9 @@ pub struct PmemConfig {
     /// What a failed host sync means for later flushes.
     #[serde(default)]
     pub sync_error: SyncErrorPolicy,
+    /// Why the file is latched, from the machine before a reboot.
+    #[serde(skip)]
+    pub latch: Option<LatchCause>,
     /// The device's bad character.
     #[cfg(feature = "fault")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +92,7 @@ impl PmemConfig {
                 .number("drain_timeout", 1, MAX_DRAIN_TIMEOUT_SECONDS)?
                 .unwrap_or_else(default_drain_timeout),
             sync_error,
+            latch: None,
             #[cfg(feature = "fault")]
             fault,
         })

@@ -22,12 +22,17 @@ impl Control {
             }
             GuestExit::Reset => {
                 self.event("vm", "rebooting");
+                let latches = (self.vm.as_ref()).map(|vm| vm.machine.latches());
                 // The old machine goes first: it holds the pmem files' locks.
                 self.drop_vm();
-                let Some(config) = self.config.clone() else {
+                let Some(mut config) = self.config.clone() else {
                     self.ending = true;
                     return Ok(());
                 };
+                let mut latches = latches.unwrap_or_default();
+                for pmem in &mut config.pmem {
+                    pmem.latch = latches.remove(&pmem.id);
+                }
                 match self.boot(config) {
                     Ok(()) => {
                         self.event("vm", "rebooted");

@@ -675,6 +675,15 @@ fn a_guest_that_resets_boots_again() {
     assert_eq!(vmm.state(), "Running");
     assert_eq!(vmm.fake.script().calls, ["boot", "boot"]);
 
+    // A file that could not be synced has not got better.
+    vmm.fake.script().latched = true;
+    vmm.fake.exit(GuestExit::Reset);
+    while vmm.fake.script().calls.len() < 3 {
+        assert!(start.elapsed() < PATIENCE, "never booted a third time");
+        vmm.get("vmm.ping");
+    }
+    assert_eq!(vmm.fake.script().calls[2], "boot latched");
+
     vmm.fake.script().no_boot = true;
     vmm.fake.exit(GuestExit::Reset);
     let (result, _) = vmm.ended();

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use pmem_flush::LatchCause;
 use serde_json::{Value, json};
 use tempfile::tempfile;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -103,11 +104,13 @@ impl Fake {
 impl MachineFactory for Fake {
     fn boot(
         &self,
-        _config: &VmConfig,
+        config: &VmConfig,
         events: &Arc<dyn EventSink>,
     ) -> Result<Box<dyn Machine>, MachineError> {
         let mut script = self.script();
-        script.calls.push("boot".to_owned());
+        let latched = config.pmem.iter().any(|pmem| pmem.latch.is_some());
+        let call = if latched { "boot latched" } else { "boot" };
+        script.calls.push(call.to_owned());
         if script.no_boot {
             return Err("--pmem id=_pmem0: locked by another process".into());
         }
@@ -199,6 +202,18 @@ impl Machine for Fake {
 
     fn counters(&self) -> BTreeMap<String, BTreeMap<&'static str, u64>> {
         BTreeMap::from([("_pmem0".to_owned(), BTreeMap::from([("flushes", 3)]))])
+    }
+
+    fn latches(&self) -> BTreeMap<String, LatchCause> {
+        let cause = LatchCause {
+            errno: 5,
+            error: "before the reboot".to_owned(),
+        };
+        let latched = self.script().latched;
+        latched
+            .then(|| ("_pmem0".to_owned(), cause))
+            .into_iter()
+            .collect()
     }
 
     fn power_button(&self) -> Result<(), MachineError> {

@@ -134,6 +134,7 @@ mod tests {
             discard_writes: false,
             drain_timeout: 1,
             sync_error: SyncErrorPolicy::Latch,
+            latch: None,
             #[cfg(feature = "fault")]
             fault: None,
         };

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
@@ -19,7 +20,7 @@ use crate::vm::VmError;
 /// through it once the vCPUs are gone, and a hung disk may hold up the unmapping.
 pub struct Mapping {
     _lock: FileLock,
-    file: File,
+    file: Arc<File>,
     address: *mut libc::c_void,
     len: usize,
 }
@@ -94,7 +95,7 @@ impl Mapping {
         }
         Ok(Self {
             _lock: lock,
-            file,
+            file: Arc::new(file),
             address,
             len,
         })
@@ -115,6 +116,7 @@ impl Mapping {
         PrivateMapping {
             address: self.address as usize,
             len: self.len,
+            file: self.file.clone(),
         }
     }
 

@@ -160,6 +160,9 @@ impl Pmem {
             }
         }
         .map_err(|e| engine_error(&config.id, &e))?;
+        if let Some(cause) = &config.latch {
+            engine.set_latch(cause);
+        }
 
         Ok(Self {
             base,

@@ -17,7 +17,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use kvm_bindings::kvm_clock_data;
-use pmem_flush::{DEFAULT_DRAIN_TIMEOUT, DrainStatus, FlushEngine};
+use pmem_flush::{DEFAULT_DRAIN_TIMEOUT, DrainStatus, FlushEngine, LatchCause};
 use serde_json::Value;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -358,6 +358,18 @@ impl Machine for Vm {
                 let mmio = window.lock();
                 let device = mmio.device();
                 (device.engine().id().to_owned(), device.counters())
+            })
+            .collect()
+    }
+
+    fn latches(&self) -> BTreeMap<String, LatchCause> {
+        self.bus
+            .windows()
+            .iter()
+            .filter_map(|window| {
+                let mmio = window.lock();
+                let engine = mmio.device().engine();
+                Some((engine.id().to_owned(), engine.latch()?))
             })
             .collect()
     }

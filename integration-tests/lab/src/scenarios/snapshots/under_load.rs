@@ -14,8 +14,8 @@ use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::{Capability, Pmem, Restore};
 use crate::inside::wait;
 use crate::scenarios::support::{
-    DATA_BYTES, STOP, acked, answered_once, ms, no_errors, pause_observed, pause_observed_by, raw_load, value,
-    verified,
+    DATA_BYTES, STOP, acked, answered_once, ms, no_errors, pause_observed, pause_observed_by,
+    raw_load, value, verified,
 };
 
 /// What a flush of the disk takes.

@@ -4,15 +4,15 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use guest_agent::pattern::{self, BLOCK};
-use guest_agent::wire::{LoadKind, LoadReport, LoadSpec, Step};
+use guest_agent::wire::{Device, LoadKind, LoadReport, LoadSpec, Step};
 
 use crate::inside::context::Context;
-use crate::inside::disk::{HostFs, OnDisk, Table};
+use crate::inside::disk::{Backing, HostFs, OnDisk, Table};
 use crate::inside::events;
 use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::{Capability, Pmem, refusal};
@@ -39,8 +39,37 @@ pub fn xfs(context: &mut Context) -> Result<()> {
     run(context, HostFs::Xfs)
 }
 
-fn run(context: &mut Context, fs: HostFs) -> Result<()> {
-    context.needs(&[Capability::SyncError, Capability::Snapshot])?;
+/// `error-latch-reboot`.
+pub fn reboot(context: &mut Context) -> Result<()> {
+    context.needs(&[Capability::SyncError])?;
+    let seed = context.trial.seed;
+    let Latched { mut guest, .. } = latched(context, HostFs::Ext4)?;
+    failed(&one_sync(&mut guest, "before", 2 * FAILED_AT, seed)?)?;
+
+    context.step("reboot the guest");
+    guest.reboot()?;
+    guest.devices(1)?;
+    failed(&one_sync(&mut guest, "rebooted", 2 * FAILED_AT, seed)?)?;
+    ensure!(
+        value(&guest.counters("data")?, "latched")? == 1,
+        "the device after the reboot is not latched"
+    );
+    let log = guest.machine().events().context("no event log")?.to_owned();
+    let events = events::read(&log)?;
+    let told = events::of_device(&events, "data", "latched").count();
+    ensure!(told == 2, "`latched` was reported {told} times");
+    guest.is_well()
+}
+
+/// A guest whose device is latched, on a disk that is good again.
+struct Latched {
+    backing: Backing,
+    data: PathBuf,
+    found: Vec<Device>,
+    guest: Guest,
+}
+
+fn latched(context: &mut Context, fs: HostFs) -> Result<Latched> {
     let seed = context.trial.seed;
     let backing = context.backing("data", fs, DATA_BYTES)?;
     let data = backing.written_file("pmem.img", DATA_BYTES)?;
@@ -73,6 +102,23 @@ fn run(context: &mut Context, fs: HostFs) -> Result<()> {
     );
     let log = guest.machine().events().context("no event log")?.to_owned();
     events::wait_for(&log, "data", "latched", SHORT)?;
+    Ok(Latched {
+        backing,
+        data,
+        found,
+        guest,
+    })
+}
+
+fn run(context: &mut Context, fs: HostFs) -> Result<()> {
+    context.needs(&[Capability::SyncError, Capability::Snapshot])?;
+    let seed = context.trial.seed;
+    let Latched {
+        backing,
+        data,
+        found,
+        mut guest,
+    } = latched(context, fs)?;
 
     context.step("the disk is good again, flushes still fail");
     failed(&one_sync(&mut guest, "after", 2 * FAILED_AT, seed)?)?;

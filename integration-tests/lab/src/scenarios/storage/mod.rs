@@ -82,6 +82,18 @@ pub const ALL: &[Scenario] = &[
         usual: RUST,
     },
     Scenario {
+        control: "a VMM whose new device knows nothing of the old one's latch: the flush after the \
+                  reboot succeeds",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "error-latch-reboot",
+        run: error_latch::reboot,
+        settings: &[],
+        summary: "a reboot of the guest does not clear the latch",
+        usual: USUAL,
+    },
+    Scenario {
         control: "sync_error=report (fault-eio-once-control): the device does not latch",
         expect: Expect::Pass,
         groups: FAULTS,

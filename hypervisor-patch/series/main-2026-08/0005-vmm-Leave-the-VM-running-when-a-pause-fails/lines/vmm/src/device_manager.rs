@@ -9,7 +9,8 @@
 +    }
 +}
 +
-+/// Pause all components, or none: when one fails, those before it run again.
++/// Pause all components, or none: when one fails, it and those before it run
++/// again. The one that failed may have come half of the way.
 +fn pause_all(migratables: &[Arc<Mutex<dyn Migratable>>]) -> result::Result<(), MigratableError> {
 +    for migratable in migratables {
 +        migratable.lock().unwrap().prepare_pause();
@@ -26,7 +27,7 @@
 +                for migratable in &migratables[i..] {
 +                    migratable.lock().unwrap().cancel_pause();
 @ 2
-+                resume_after_failed_pause(&migratables[..i]);
++                resume_after_failed_pause(&migratables[..=i]);
 +                return Err(e);
 @ 3
 +    }
@@ -147,7 +148,9 @@
 +        assert!(matches!(result, Err(MigratableError::Pause(_))));
 +        assert_eq!(
 +            calls[3..],
-+            ["pause a", "pause b", "cancel b", "cancel c", "resume a"]
++            [
++                "pause a", "pause b", "cancel b", "cancel c", "resume a", "resume b"
++            ]
 +        );
 +    }
 +

@@ -53,6 +53,22 @@
 +        Ok(())
 +    }
 +
++    /// Unlock the file of a pmem device that the guest does not have any more, or
++    /// never got.
++    fn let_go_of_pmem_file(
++        &mut self,
++        device: &Arc<Mutex<dyn virtio_devices::VirtioDevice>>,
++    ) {
++        self.pmem_devices.retain(|pmem| {
++            let pmem_dyn = Arc::clone(pmem) as Arc<Mutex<dyn virtio_devices::VirtioDevice>>;
++            let gone = Arc::ptr_eq(&pmem_dyn, device);
++            if gone {
++                pmem.lock().unwrap().unlock_file();
++            }
++            !gone
++        });
++    }
++
 +    /// Unlock the files of all pmem devices, as release_disk_locks().
 +    pub fn release_pmem_files(&self) {
 +        for dev in &self.pmem_devices {
@@ -98,13 +114,9 @@
 +                let device = self.make_virtio_pmem_device(pmem_cfg, false, snapshot)?;
 @ 17
 +            // The guest has no access to the file any more: others may have it.
-+            self.pmem_devices.retain(|pmem| {
-+                let pmem_dyn = Arc::clone(pmem) as Arc<Mutex<dyn virtio_devices::VirtioDevice>>;
-+                let ejected = Arc::ptr_eq(&pmem_dyn, &virtio_device);
-+                if ejected {
-+                    pmem.lock().unwrap().unlock_file();
-+                }
-+                !ejected
-+            });
++            self.let_go_of_pmem_file(&virtio_device);
 @ 18
 +        let device = self.make_virtio_pmem_device(pmem_cfg, true, None)?;
++        let virtio_device = device.virtio_device.clone();
+@ 19
++            .inspect_err(|_| self.let_go_of_pmem_file(&virtio_device))

@@ -9,7 +9,8 @@
 @ 4
 +    /// Take back what release_disk_locks() has released, if it has.
 +    ///
-+    /// Fails if another VMM holds a lock: it may be running this VM.
++    /// Fails if another VMM holds a lock: it may be running this VM. It may also
++    /// have run it and be gone. Then a pmem file can be newer than the memory.
 +    pub fn reclaim_disk_locks(&mut self) -> Result<()> {
 +        if !self.locks_released {
 +            return Ok(());
@@ -19,6 +20,7 @@
 +            device_manager
 +                .try_lock_disks()
 +                .and_then(|()| device_manager.try_lock_pmem_files())
++                .and_then(|()| device_manager.check_pmem_files_unchanged())
 +        };
 +        if let Err(e) = locked {
 +            self.release_disk_locks()?;

@@ -338,6 +338,10 @@ fn snapshot_does_not_lose_discarded_writes() {
     // SAFETY: the first byte of a mapping that the device holds.
     assert_eq!(unsafe { page.read_volatile() }, 0);
     device.pmem.snapshot().unwrap();
+    // KVM may take a page as if for a write, for a guest that reads.
+    // SAFETY: as above.
+    unsafe { page.write_volatile(0) };
+    device.pmem.snapshot().unwrap();
 
     // SAFETY: as above.
     unsafe { page.write_volatile(1) };
@@ -518,6 +522,20 @@ fn failed_sync_latches_until_the_user_says_otherwise() {
 }
 
 #[test]
+fn device_after_a_reboot_is_latched_as_the_one_before() {
+    let mut before = TestDevice::active(PmemFlushOptions::default());
+    before.file.fail_next(libc::EIO);
+    assert_eq!(before.pmem.latch(), None);
+    assert_eq!(before.flush(0), FAILED);
+
+    let mut after = TestDevice::active(PmemFlushOptions::default());
+    after.pmem.set_latch(&before.pmem.latch().unwrap());
+    assert_eq!(after.flush(0), FAILED);
+    assert_eq!(after.file.begun(), 0);
+    assert_eq!(after.pmem.latch(), before.pmem.latch());
+}
+
+#[test]
 fn report_policy_believes_the_next_sync() {
     let mut device = TestDevice::active(PmemFlushOptions {
         sync_error: SyncErrorPolicy::Report,
@@ -542,6 +560,33 @@ fn snapshot_syncs_the_file_and_fails_by_name() {
     let error = format!("{:?}", device.pmem.snapshot().err().unwrap());
     assert!(error.contains("file sync timed out"), "{error}");
     device.file.release();
+}
+
+#[test]
+fn device_that_was_added_to_a_paused_vm_can_be_snapshotted() {
+    let mut device = TestDevice::new(PmemFlushOptions::default());
+    let state = state_of(&device.pmem.snapshot().unwrap());
+    assert!(state.engine.stamp.is_some());
+
+    // The VM's resume lets it run.
+    device.pmem.resume().unwrap();
+    device.activate();
+    assert_eq!(device.flush(0), 0);
+}
+
+#[test]
+fn file_that_another_vm_has_used_is_not_gone_on_with() {
+    let device = TestDevice::active(PmemFlushOptions::default());
+    let mut device = device.pause();
+    device.pmem.check_unchanged().unwrap();
+    device.pmem.snapshot().unwrap();
+    device.pmem.check_unchanged().unwrap();
+
+    let file = create_file(&device.dir.path().join("pmem"));
+    file.set_modified(SystemTime::now() + Duration::from_secs(1))
+        .unwrap();
+    let error = device.pmem.check_unchanged().unwrap_err().to_string();
+    assert!(error.contains("stale"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,2 @@
+@ 1
++        (libc::SYS_pread64, vec![]),

@@ -113,8 +113,8 @@ pub enum Error {
 
     /// Files have changed since chpatch wrote them.
     #[error(
-        "{}; nothing was touched. Put back what chpatch wrote there \
-         (your changes are kept safe by a commit or a copy), then try again",
+        "{}; nothing was touched. Keep a copy of your changes, put each file back as chpatch \
+         wrote it or as it was before the series (remove a new one), then try again",
         listed(differences)
     )]
     Edited {

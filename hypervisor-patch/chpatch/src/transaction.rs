@@ -180,29 +180,22 @@ fn put_in(
     journal.write(tree)
 }
 
-/// Takes the series out of a tree again. `journal` is that of the tree.
+/// Takes the series out of a tree again. `journal` is that of the tree. A file
+/// that somebody has put back already stays as it is.
 ///
 /// # Errors
-/// [`Error::Edited`] with every file that is not as the series left it, and
-/// [`Error::Repository`] if there are commits on top; nothing is touched then.
-/// After any other error the next run completes the work.
+/// [`Error::Edited`] with every file that is neither as the series left it nor as
+/// it was before, and [`Error::Repository`] if there are commits on top; nothing
+/// is touched then. After any other error the next run completes the work.
 pub fn revert(tree: &Tree, journal: &Journal, watch: Watch<'_>) -> Result<(), Error> {
-    let mut differences = Vec::new();
-    for entry in &journal.entries {
-        let found = tree.read(&entry.path)?;
-        let after = entry.after.map(After::version);
-        differences.extend(plan::compare(&entry.path, after, found.as_ref()));
-    }
-    if !differences.is_empty() {
-        return Err(Error::Edited { differences });
-    }
+    let work = half_way(tree, journal)?;
     if let Some(commits) = &journal.commits {
         let git = Git::require(tree.root(), "reverting commits")?;
         commit::check_branch(&git, commits, &[commits.to])?;
         commit::refuse_staged(&git)?;
     }
-    for entry in &journal.entries {
-        tree.writable(&entry.path)?;
+    for (path, _) in work {
+        tree.writable(path)?;
     }
     let journal = Journal {
         phase: Phase::Reverting,
@@ -239,16 +232,7 @@ fn take_out(tree: &Tree, journal: &Journal, watch: Watch<'_>) -> Result<(), Erro
             tree.place(STAGED, path)?;
         }
     }
-    for folder in journal.created_folders.iter().rev() {
-        watch(&format!("remove {folder}"))?;
-        match tree.dir().remove_dir(folder) {
-            // What others have put there stays, and so does the folder.
-            Err(error)
-                if [io::ErrorKind::NotFound, io::ErrorKind::DirectoryNotEmpty]
-                    .contains(&error.kind()) => {}
-            other => other.map_err(Error::io(format!("remove {folder}")))?,
-        }
-    }
+    remove_folders(tree, journal, watch)?;
     if let Some((git, commits)) = git {
         watch("move the branch back")?;
         let versions = journal.entries.iter();
@@ -261,6 +245,21 @@ fn take_out(tree: &Tree, journal: &Journal, watch: Watch<'_>) -> Result<(), Erro
     journal::clear_state(tree)
 }
 
+/// Removes the folders that the series made and nothing is in any more.
+fn remove_folders(tree: &Tree, journal: &Journal, watch: Watch<'_>) -> Result<(), Error> {
+    for folder in journal.created_folders.iter().rev() {
+        watch(&format!("remove {folder}"))?;
+        match tree.dir().remove_dir(folder) {
+            // What others have put there stays, and so does the folder.
+            Err(error)
+                if [io::ErrorKind::NotFound, io::ErrorKind::DirectoryNotEmpty]
+                    .contains(&error.kind()) => {}
+            other => other.map_err(Error::io(format!("remove {folder}")))?,
+        }
+    }
+    Ok(())
+}
+
 type Work<'a> = Vec<(&'a TreePath, Option<(Before, Vec<u8>)>)>;
 
 /// What is still to be brought back, with the kept content of each file.
@@ -271,10 +270,10 @@ fn half_way<'a>(tree: &Tree, journal: &'a Journal) -> Result<Work<'a>, Error> {
         let found = tree.read(&entry.path)?;
         let before = entry.before.map(Before::version);
         let after = entry.after.map(After::version);
-        let Some(difference) = plan::compare(&entry.path, before, found.as_ref()) else {
+        if plan::compare(&entry.path, before, found.as_ref()).is_none() {
             continue;
-        };
-        if plan::compare(&entry.path, after, found.as_ref()).is_some() {
+        }
+        if let Some(difference) = plan::compare(&entry.path, after, found.as_ref()) {
             differences.push(difference);
             continue;
         }
@@ -349,9 +348,24 @@ pub fn settle(tree: &Tree, watch: Watch<'_>) -> Result<Settled, Error> {
                     return Ok(Settled::With(journal));
                 }
             }
+            if at_the_commits(tree, &journal)? {
+                return Ok(Settled::With(journal));
+            }
+            remove_folders(tree, &journal, watch)?;
+            watch("remove the journal")?;
             Journal::remove(tree)?;
+            watch("clear the state folder")?;
             journal::clear_state(tree)?;
             Ok(Settled::Forgot(journal))
         }
     }
+}
+
+/// Whether the commits that `apply` made are what is checked out, whatever the
+/// files are.
+fn at_the_commits(tree: &Tree, journal: &Journal) -> Result<bool, Error> {
+    let (Some(commits), Some(git)) = (&journal.commits, Git::find(tree.root())?) else {
+        return Ok(false);
+    };
+    Ok(git.branch()? == commits.branch && git.head()? == commits.to)
 }

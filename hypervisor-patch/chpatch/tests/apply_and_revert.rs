@@ -171,14 +171,14 @@ fn revert_refuses_files_that_were_edited_since() {
     let tree = playground.tree("tree");
     playground.apply(&tree).unwrap();
     edit(&tree.join("src/device.rs"), "ours 10\n", "mine 10\n");
-    fs::remove_file(tree.join("pmem-flush/Cargo.toml")).unwrap();
+    fs::remove_file(tree.join("src/rewritten.rs")).unwrap();
     let edited = snapshot(&tree);
     let error = revert(&tree).unwrap_err();
     names(
         &error,
         &[
             "src/device.rs",
-            "pmem-flush/Cargo.toml is missing",
+            "src/rewritten.rs is missing",
             "nothing was touched",
         ],
     );

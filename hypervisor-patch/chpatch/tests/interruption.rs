@@ -14,7 +14,9 @@ use std::process::{self, Command, Stdio};
 
 use chpatch::commands::{self, ApplyOptions};
 use chpatch::error::Error;
-use common::{BASE, Playground, Snapshot, edit, git, history, names, revert, snapshot};
+use common::{
+    BASE, Playground, Snapshot, changed, edit, git, history, names, put_back, revert, snapshot,
+};
 
 const SIGABRT: i32 = 6;
 
@@ -235,11 +237,25 @@ fn dead_after_journal(points: &[String], at: usize) -> bool {
 
 #[test]
 fn death_at_any_point_of_revert_is_recovered_from() {
+    revert_survives_death(&[]);
+}
+
+#[test]
+fn death_at_any_point_of_revert_is_recovered_from_though_files_were_back_before() {
+    revert_survives_death(&["src/device.rs", "new/deep/tool.sh", "gone/for-good.txt"]);
+}
+
+/// Kills a revert at each point of a tree in which the files `back` are as before.
+fn revert_survives_death(back: &[&str]) {
     let playground = Playground::recorded();
     let tree = playground.tree("tree");
     let before = snapshot(&tree);
-    playground.apply(&tree).unwrap();
+    playground.apply(&tree).expect("apply");
     let after = without_state(snapshot(&tree));
+    for file in back {
+        put_back(&tree, &before, file);
+    }
+    let begun_with = without_state(snapshot(&tree));
     let trial = copy(&tree, &playground.path("trial"));
     let points = points(|watch| {
         commands::revert(&trial, watch).expect("revert");
@@ -248,7 +264,7 @@ fn death_at_any_point_of_revert_is_recovered_from() {
     for (at, point) in points.iter().enumerate() {
         let dead = copy(&tree, &playground.path(&format!("dead-{at}")));
         kill(&playground, &dead, "revert", at);
-        assert_whole(&snapshot(&dead), &before, &after, point);
+        assert_whole(&snapshot(&dead), &before, &begun_with, point);
         let other = copy(&dead, &playground.path(&format!("other-{at}")));
 
         match revert(&dead) {
@@ -258,19 +274,47 @@ fn death_at_any_point_of_revert_is_recovered_from() {
         }
         assert_eq!(snapshot(&dead), before, "revert after death at: {point}");
 
-        if at == 0 {
+        let expected = if at == 0 {
             // Nothing was begun: the series is in.
-            playground.apply(&other).unwrap_err();
+            playground.apply(&other).expect_err("the series is in");
+            &begun_with
         } else {
-            playground.apply(&other).unwrap();
-        }
+            playground.apply(&other).expect("apply again");
+            &after
+        };
         assert_eq!(
-            without_state(snapshot(&other)),
-            after,
+            &without_state(snapshot(&other)),
+            expected,
             "apply after death at: {point}"
         );
-        fs::remove_dir_all(dead).unwrap();
-        fs::remove_dir_all(other).unwrap();
+        fs::remove_dir_all(dead).expect("remove a tree");
+        fs::remove_dir_all(other).expect("remove a tree");
+    }
+}
+
+#[test]
+fn death_at_any_point_of_forgetting_a_series_is_recovered_from() {
+    let playground = Playground::recorded();
+    let tree = playground.tree("tree");
+    let before = snapshot(&tree);
+    playground.apply(&tree).unwrap();
+    for file in changed(&tree, &before) {
+        put_back(&tree, &before, &file);
+    }
+    let trial = copy(&tree, &playground.path("trial"));
+    let points = points(|watch| {
+        commands::revert(&trial, watch).expect("revert");
+    });
+    assert_eq!(snapshot(&trial), before);
+    for (at, point) in points.iter().enumerate() {
+        let dead = copy(&tree, &playground.path(&format!("dead-{at}")));
+        kill(&playground, &dead, "revert", at);
+        match revert(&dead) {
+            Ok(_) => {}
+            Err(Error::NotApplied { .. }) if point == "clear the state folder" => {}
+            Err(error) => panic!("{point}: {error}"),
+        }
+        assert_eq!(snapshot(&dead), before, "{point}");
     }
 }
 
@@ -382,7 +426,7 @@ fn a_kept_file_that_was_damaged_is_not_put_back() {
             fs::write(entry.path(), "damaged\n").unwrap();
         }
     }
-    let after = without_state(snapshot(&tree));
+    let applied = snapshot(&tree);
     names(&revert(&tree).unwrap_err(), &[".chpatch/before-"]);
-    assert_eq!(without_state(snapshot(&tree)), after);
+    assert_eq!(snapshot(&tree), applied);
 }

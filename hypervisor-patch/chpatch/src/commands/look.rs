@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Report, applied_by_other_means, count, head};
 use crate::blob::Mode;
 use crate::error::Error;
-use crate::journal::{After, Journal, Phase};
+use crate::journal::{After, Before, Journal, Phase};
 use crate::lines::split;
 use crate::plan;
 use crate::series::{Change, ChangeKind};
@@ -168,14 +168,21 @@ fn check_journal(tree: &Tree, journal: &Journal) -> Result<Report, Error> {
         }
         Phase::Applied => {}
     }
-    let mut differences = Vec::new();
+    let (mut edited, mut back) = (Vec::new(), Vec::new());
     for entry in &journal.entries {
-        let found = tree.read(&entry.path)?;
+        let path = &entry.path;
+        let found = tree.read(path)?;
         let after = entry.after.map(After::version);
-        differences.extend(plan::compare(&entry.path, after, found.as_ref()));
+        if let Some(difference) = plan::compare(path, after, found.as_ref()) {
+            let before = entry.before.map(Before::version);
+            match plan::compare(path, before, found.as_ref()) {
+                Some(_) => edited.push(format!("  {difference}")),
+                None => back.push(format!("  {path} is as it was before the series")),
+            }
+        }
     }
     let total = count(journal.entries.len(), "file");
-    if differences.is_empty() {
+    if edited.is_empty() && back.is_empty() {
         return Ok(Report::good(vec![format!(
             "series is applied (base {base}, {total})"
         )]));
@@ -183,8 +190,13 @@ fn check_journal(tree: &Tree, journal: &Journal) -> Result<Report, Error> {
     let mut report = Report::bad(vec![format!(
         "series is applied (base {base}, {total}), but these have changed since:"
     )]);
-    report
-        .lines
-        .extend(differences.iter().map(|one| format!("  {one}")));
+    let only_back = edited.is_empty();
+    report.lines.extend(back);
+    report.lines.extend(edited);
+    if only_back {
+        report
+            .lines
+            .push("`chpatch revert` takes the rest out".to_owned());
+    }
     Ok(report)
 }

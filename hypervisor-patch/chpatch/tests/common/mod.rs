@@ -263,6 +263,34 @@ fn collect(top: &Path, below: &str, found: &mut Snapshot) {
     }
 }
 
+/// Makes `file` what it was before: content and mode, or nothing.
+pub fn put_back(tree: &Path, before: &Snapshot, file: &str) {
+    match before.get(file) {
+        Some((bits, Some(content))) => {
+            fs::write(tree.join(file), content).expect("write a file");
+            mode(&tree.join(file), *bits);
+        }
+        Some((_, None)) => {}
+        None => fs::remove_file(tree.join(file)).expect("remove a file"),
+    }
+}
+
+/// Every file that the series changes.
+pub fn changed(tree: &Path, before: &Snapshot) -> Vec<String> {
+    let mut after = snapshot(tree);
+    after.retain(|path, (_, content)| content.is_some() && !path.starts_with(".chpatch"));
+    let gone = before
+        .iter()
+        .filter(|(path, (_, content))| content.is_some() && !after.contains_key(*path));
+    let other = after
+        .iter()
+        .filter(|(path, file)| before.get(*path) != Some(file));
+    gone.map(|(path, _)| path)
+        .chain(other.map(|(path, _)| path))
+        .cloned()
+        .collect()
+}
+
 /// Runs git and returns its output.
 pub fn git(top: &Path, args: &[&str]) -> String {
     let output = Command::new("git")

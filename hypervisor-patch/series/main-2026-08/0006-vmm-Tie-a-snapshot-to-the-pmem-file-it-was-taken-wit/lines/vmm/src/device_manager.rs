@@ -55,10 +55,7 @@
 +
 +    /// Unlock the file of a pmem device that the guest does not have any more, or
 +    /// never got.
-+    fn let_go_of_pmem_file(
-+        &mut self,
-+        device: &Arc<Mutex<dyn virtio_devices::VirtioDevice>>,
-+    ) {
++    fn let_go_of_pmem_file(&mut self, device: &Arc<Mutex<dyn virtio_devices::VirtioDevice>>) {
 +        self.pmem_devices.retain(|pmem| {
 +            let pmem_dyn = Arc::clone(pmem) as Arc<Mutex<dyn virtio_devices::VirtioDevice>>;
 +            let gone = Arc::ptr_eq(&pmem_dyn, device);

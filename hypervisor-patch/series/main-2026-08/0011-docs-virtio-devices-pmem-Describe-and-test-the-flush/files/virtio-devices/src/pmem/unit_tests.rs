@@ -169,7 +169,14 @@ impl TestDevice {
 
         // The same engine, on a file whose syncs can be held and failed.
         let file = Arc::new(HeldFile::new(disk));
-        let config = engine_config("_pmem0", flush, &pmem.mapping, &pmem.seccomp_action).unwrap();
+        let config = engine_config(
+            "_pmem0",
+            flush,
+            &pmem.disk,
+            &pmem.mapping,
+            &pmem.seccomp_action,
+        )
+        .unwrap();
         pmem.engine = match &engine_state {
             Some(state) => FlushEngine::restore(config, file.clone(), Arc::new(EventLog), state),
             None => FlushEngine::new(config, file.clone(), Arc::new(EventLog)),

@@ -201,6 +201,7 @@ fn speed_ups(rows: &[FlushRow], base: &Side, best: &Side) -> Result<String> {
         .collect();
     let mut dropped = 0;
     let mut pairs = usize::MAX;
+    let mut empty = 0;
     let table_rows: Vec<Vec<String>> = costs
         .iter()
         .map(|&cost_ms| {
@@ -208,16 +209,25 @@ fn speed_ups(rows: &[FlushRow], base: &Side, best: &Side) -> Result<String> {
                 let cell = Cell { threads, cost_ms };
                 let found = compare(rows, cell, short(base), short(best), FlushRow::per_second);
                 dropped += found.dropped;
-                pairs = pairs.min(found.pairs);
+                match found.pairs {
+                    0 => empty += 1,
+                    some => pairs = pairs.min(some),
+                }
                 maybe(found.value)
             });
             [format!("{cost_ms} ms")].into_iter().chain(cells).collect()
         })
         .collect();
     text.push_str(&table(&head, &table_rows));
+    let pairs = if pairs == usize::MAX { 0 } else { pairs };
     writeln!(
         text,
-        "\nAt least {pairs} pairs a cell (those with a target have more rounds); {dropped} pairs were dropped as disturbed."
+        "\nAt least {pairs} pairs a cell (those with a target have more rounds); {dropped} pairs were dropped as disturbed{}.",
+        match empty {
+            0 => "",
+            1 => ", and of one cell (-) none is left",
+            _ => ", and of some cells (-) none is left",
+        }
     )?;
     Ok(text)
 }

@@ -46,7 +46,7 @@ pub(crate) type Shared<P, const N: usize> = State<<P as Platform>::Bios, N>;
 /// `watchdog` and `mark_broken`: any context, interrupts included, as long as the
 /// platform ends these contexts (queues deleted, watchdog cancelled) before
 /// it frees the core. Changes of state (`thaw`, `freeze`, `begin_remove`,
-/// `finish_remove`, `after_reset`, `wait_idle`): one task at a time.
+/// `finish_remove`, `after_reset`, `wait_idle`): one task at a time. `limit`: any task.
 #[derive(Debug)]
 pub struct FlushCore<P: Platform, const N: usize> {
     pub(crate) platform: P,

@@ -6,7 +6,7 @@ use crate::error::{Cause, Error};
 use crate::flush_core::{FlushCore, Shared};
 
 use crate::platform::{Platform, Ticks, WaitQueue};
-use crate::state::{Device, Phase, SlotId};
+use crate::state::{Bound, Device, Phase, SlotId};
 
 impl<P: Platform, const N: usize> FlushCore<P, N> {
     /// The queue is up and DRIVER_OK is set: goes Live and sends out what waits.
@@ -103,7 +103,8 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
 
     /// Removal begins. A bad device turns Broken at once, as no one would call back for a
     /// device that was pulled out. A good one stays Live, so that the last flush of whoever uses
-    /// it succeeds; from now on the host may be silent for `bound` at most.
+    /// it succeeds; from now on the host may be silent for `bound` at most, as after
+    /// [`FlushCore::limit`].
     ///
     /// Next: unregister the region, then [`FlushCore::finish_remove`].
     pub fn begin_remove(&self, bound: Ticks) {
@@ -114,14 +115,23 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
             if mutant!("remove-breaks-first") {
                 self.break_device(state, Cause::QueueBroken);
             }
-            let bounded = match state.flush_timeout {
-                0 => bound,
-                timeout => timeout.min(bound),
-            };
-            if !mutant!("remove-is-unbounded") {
-                state.flush_timeout = bounded.max(1);
-            }
+            self.bound(state, bound);
         });
+    }
+
+    /// The system is about to go down. Flushes still go out, but from now on the host may be silent
+    /// for `bound` at most: what it has been silent before does not count.
+    pub fn limit(&self, bound: Ticks) {
+        self.run(|state| self.bound(state, bound));
+    }
+
+    fn bound(&self, state: &mut Shared<P, N>, length: Ticks) {
+        if !mutant!("remove-is-unbounded") {
+            state.bound = Some(Bound {
+                since: self.platform.now(),
+                length: length.max(1),
+            });
+        }
     }
 
     /// Waits, for `timeout` at most, for what is in flight. Then the device is Gone: every waiter
@@ -221,11 +231,7 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
         if self.platform.needs_reset() && !mutant!("needs-reset-ignored") {
             self.break_device(state, Cause::NeedsReset);
         }
-        let Some(slot) = state.in_flight.and_then(|id| state.slots.get(id.0)) else {
-            return;
-        };
-        let silent = self.platform.now().saturating_sub(slot.since);
-        if state.flush_timeout > 0 && silent >= state.flush_timeout {
+        if state.is_overdue(self.platform.now()) {
             self.break_device(state, Cause::Silent);
         }
     }

@@ -98,6 +98,15 @@ impl<B: Bios> Slot<B> {
     }
 }
 
+/// How long the host may be silent from a time on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    /// When it was set: a silence from before does not count.
+    pub(crate) since: Ticks,
+    /// How long a silence may be; not 0.
+    pub(crate) length: Ticks,
+}
+
 /// What the lock protects.
 ///
 /// # Invariants
@@ -127,8 +136,10 @@ pub(crate) struct State<B, const N: usize> {
     pub(crate) watched: bool,
     /// Requests that the host answered in time.
     pub(crate) answered: u64,
-    /// How long the host may be silent; 0 for as long as it likes.
+    /// How long the host may leave a request unanswered; 0 for as long as it likes.
     pub(crate) flush_timeout: Ticks,
+    /// The bound of a removal or a shutdown, once one has begun.
+    pub(crate) bound: Option<Bound>,
     pub(crate) counters: Counters,
 }
 
@@ -147,6 +158,7 @@ impl<B: Bios, const N: usize> State<B, N> {
             watched: false,
             answered: 0,
             flush_timeout,
+            bound: None,
             counters: Counters::default(),
         }
     }
@@ -178,6 +190,23 @@ impl<B: Bios, const N: usize> State<B, N> {
             slot.result = None;
         }
         Ok(self.parked)
+    }
+
+    /// Whether the host has been silent for too long about the request in flight.
+    pub(crate) fn is_overdue(&self, now: Ticks) -> bool {
+        let Some(slot) = self.in_flight.and_then(|id| self.slots.get(id.0)) else {
+            return false;
+        };
+        let late = self.flush_timeout > 0 && now.saturating_sub(slot.since) >= self.flush_timeout;
+        let bounded = self.bound.is_some_and(|bound| {
+            let since = if mutant!("bound-counts-from-publish") {
+                slot.since
+            } else {
+                bound.since.max(slot.since)
+            };
+            now.saturating_sub(since) >= bound.length
+        });
+        late || bounded
     }
 
     /// What the waiters of a slot are told, once that is known.

@@ -163,6 +163,24 @@ fn the_last_flush_before_removal_is_bounded() {
 }
 
 #[test]
+fn a_removal_is_bound_from_its_begin() {
+    check_all(|| {
+        let core = live::<2>(0);
+        let flush = task(&core, &[Err(Error::TimedOut)]);
+        let _unanswered = core.platform().take(1).unwrap();
+        core.platform().pass_to(50);
+        core.begin_remove(10);
+        core.platform().pass_to(59);
+        assert!(core.watchdog(), "broken before its time");
+        core.platform().pass_to(60);
+        assert!(!core.watchdog(), "still waiting after its time");
+        flush.join().unwrap();
+        core.finish_remove(10, 1);
+        reset_and_free(&core);
+    });
+}
+
+#[test]
 fn the_watchdog_finds_an_answer_whose_interrupt_was_lost() {
     check_all(|| {
         let core = live::<2>(0);

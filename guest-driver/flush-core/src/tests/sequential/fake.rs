@@ -157,6 +157,10 @@ pub(super) fn apply(core: &Core, step: &Step) -> i32 {
             core.begin_remove(*bound);
             0
         }
+        Step::Limit(bound) => {
+            core.limit(*bound);
+            0
+        }
         Step::FinishRemove(timeout, script) => {
             fake.script.replace(script.iter().cloned().collect());
             core.finish_remove(*timeout, 3);

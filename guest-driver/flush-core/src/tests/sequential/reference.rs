@@ -41,6 +41,8 @@ pub(super) struct Reference {
     ring: bool,
     clock: Ticks,
     flush_timeout: Ticks,
+    /// Since when and how long, of a removal or shutdown.
+    bound: Option<(Ticks, Ticks)>,
     parked: Option<Group>,
     flight: Option<Group>,
     over: Vec<Over>,
@@ -70,6 +72,7 @@ impl Reference {
             ring: true,
             clock: 0,
             flush_timeout,
+            bound: None,
             parked: None,
             flight: None,
             over: Vec::new(),
@@ -151,11 +154,11 @@ impl Reference {
             Step::Reset => errno(self.reset()),
             Step::BeginRemove(bound) => {
                 self.look();
-                self.flush_timeout = match self.flush_timeout {
-                    0 => *bound,
-                    timeout => timeout.min(*bound),
-                };
-                self.flush_timeout = self.flush_timeout.max(1);
+                self.bound = Some((self.clock, *bound));
+                0
+            }
+            Step::Limit(bound) => {
+                self.bound = Some((self.clock, *bound));
                 0
             }
             Step::FinishRemove(timeout, script) => self.remove(*timeout, script),
@@ -307,8 +310,17 @@ impl Reference {
         if self.needs_reset {
             self.break_with(Error::Broken);
         }
-        let silent = self.flight.as_ref().map(|group| self.clock - group.since);
-        if self.flush_timeout > 0 && silent >= Some(self.flush_timeout) {
+        let Some(published) = self.flight.as_ref().map(|group| group.since) else {
+            return;
+        };
+        let mut deadline = Ticks::MAX;
+        if self.flush_timeout > 0 {
+            deadline = published + self.flush_timeout;
+        }
+        if let Some((begun, length)) = self.bound {
+            deadline = deadline.min(begun.max(published) + length.max(1));
+        }
+        if self.clock >= deadline {
             self.break_with(Error::TimedOut);
         }
     }

@@ -54,6 +54,7 @@ pub(super) enum Step {
     Thaw,
     Reset,
     BeginRemove(Ticks),
+    Limit(Ticks),
     FinishRemove(Ticks, Vec<Step>),
 }
 
@@ -96,6 +97,7 @@ pub(super) fn step() -> BoxedStrategy<Step> {
         5 => Just(Step::Thaw),
         3 => Just(Step::Reset),
         1 => (0_u64..20).prop_map(Step::BeginRemove),
+        1 => (0_u64..20).prop_map(Step::Limit),
         1 => (0_u64..20, vec(meanwhile(), 0..8)).prop_map(|(t, s)| Step::FinishRemove(t, s)),
     ]
     .boxed()

@@ -65,6 +65,9 @@ pub enum Cause {
     QueueBroken,
     /// The device set DEVICE_NEEDS_RESET (virtio 1.4, device status field).
     NeedsReset,
+    /// The device status is not that of a device in use: it was reset behind the driver's
+    /// back, or pulled out.
+    Down,
     /// The ring refused the request.
     AddFailed,
     /// The device could not be notified.

@@ -228,8 +228,9 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
         if !mutant!("look-does-not-reap") {
             self.reap(state);
         }
-        if self.platform.needs_reset() && !mutant!("needs-reset-ignored") {
-            self.break_device(state, Cause::NeedsReset);
+        match self.platform.trouble() {
+            Some(cause) if !mutant!("bad-status-ignored") => self.break_device(state, cause),
+            _ => {}
         }
         if state.is_overdue(self.platform.now()) {
             self.break_device(state, Cause::Silent);

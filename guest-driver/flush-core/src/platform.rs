@@ -108,9 +108,10 @@ pub trait Platform: Sized {
     /// completion.
     fn queue_broken(&self) -> bool;
 
-    /// Whether DEVICE_NEEDS_RESET is set. May cost a VM exit: asked by the
-    /// watchdog, while a freeze waits, and when removal begins.
-    fn needs_reset(&self) -> bool;
+    /// What the device status says is wrong, if anything: [`Cause::NeedsReset`], or
+    /// [`Cause::Down`] without DRIVER_OK. May cost a VM exit: asked, while there is a queue, by
+    /// the watchdog, while a freeze waits, and when removal begins.
+    fn trouble(&self) -> Option<Cause>;
 
     /// Starts the watchdog: [`FlushCore::watchdog`](crate::FlushCore::watchdog) is to be called, again and
     /// again, until it returns false.

@@ -118,6 +118,20 @@ fn a_queue_found_broken_fails_everyone() {
 }
 
 #[test]
+fn a_device_reset_behind_the_drivers_back_fails_everyone() {
+    check_all(|| {
+        let core = live::<2>(0);
+        let flush = task(&core, &[Err(Error::Broken)]);
+        let _unanswered = core.platform().take(1).unwrap();
+        core.platform().ring().down = true;
+        assert!(!core.watchdog(), "the watchdog has not seen it");
+        flush.join().unwrap().unwrap_err();
+        let broke = Cause::Down;
+        assert_eq!(*core.platform().events.lock().unwrap(), [broke]);
+    });
+}
+
+#[test]
 fn an_unknown_cookie_breaks_the_device() {
     check_all(|| {
         let core = live::<2>(0);

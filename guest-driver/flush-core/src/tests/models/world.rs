@@ -44,6 +44,8 @@ pub(super) struct Ring {
     pub(super) reset: bool,
     pub(super) broken: bool,
     pub(super) needs_reset: bool,
+    /// The device was reset behind the driver's back.
+    pub(super) down: bool,
     pub(super) kick_fails: bool,
     /// The watchdog was armed.
     pub(super) armed: bool,
@@ -382,8 +384,13 @@ impl Platform for World {
         self.ring().broken
     }
 
-    fn needs_reset(&self) -> bool {
-        self.ring().needs_reset
+    fn trouble(&self) -> Option<Cause> {
+        let ring = self.ring();
+        if ring.needs_reset {
+            Some(Cause::NeedsReset)
+        } else {
+            ring.down.then_some(Cause::Down)
+        }
     }
 
     fn arm_watchdog(&self) {

@@ -121,8 +121,8 @@ impl Platform for Bare {
         false
     }
 
-    fn needs_reset(&self) -> bool {
-        false
+    fn trouble(&self) -> Option<Cause> {
+        None
     }
 
     fn arm_watchdog(&self) {}

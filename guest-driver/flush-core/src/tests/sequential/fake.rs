@@ -287,8 +287,8 @@ impl Platform for Fake {
         self.broken.get()
     }
 
-    fn needs_reset(&self) -> bool {
-        self.needs_reset.get()
+    fn trouble(&self) -> Option<Cause> {
+        self.needs_reset.get().then_some(Cause::NeedsReset)
     }
 
     fn arm_watchdog(&self) {}

@@ -240,8 +240,8 @@ impl Platform for Simulated {
         false
     }
 
-    fn needs_reset(&self) -> bool {
-        false
+    fn trouble(&self) -> Option<Cause> {
+        None
     }
 
     fn arm_watchdog(&self) {}

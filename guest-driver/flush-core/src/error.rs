@@ -74,15 +74,19 @@ pub enum Cause {
     KickFailed,
     /// A used buffer that was not in flight: an unknown or repeated cookie.
     BadCookie,
-    /// The host was silent for longer than the flush timeout.
+    /// The host was silent for longer than the flush timeout, or the bound of a removal.
     Silent,
+    /// The host was silent until the transport had to be reset.
+    SilentUntilReset,
+    /// Nobody thawed the device after a freeze: the system is awake, or removes it.
+    NotThawed,
 }
 
 impl Cause {
     /// What the flush that was in flight failed with.
     pub(crate) const fn error(self) -> Error {
         match self {
-            Self::Silent => Error::TimedOut,
+            Self::Silent | Self::SilentUntilReset => Error::TimedOut,
             _ => Error::Broken,
         }
     }

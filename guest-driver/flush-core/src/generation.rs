@@ -147,7 +147,7 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
             return;
         }
         state.device = Device::Broken;
-        if cause == Cause::Silent {
+        if matches!(cause, Cause::Silent | Cause::SilentUntilReset) {
             state.counters.timeouts = state.counters.timeouts.wrapping_add(1);
         }
         self.fail_all(state, cause.error(), Error::Broken);

@@ -45,13 +45,15 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
     /// [`Error::Busy`] at the deadline: the device is Live again and what waited
     /// goes out; the suspend is to be called off, no thaw follows.
     /// [`Error::Broken`] if the device is or turns Broken, [`Error::Gone`] if it is gone,
-    /// [`Error::WrongState`] if it is frozen or draining already.
+    /// [`Error::WrongState`] if it is draining already. A Frozen device stays so, which is no error.
     pub fn freeze(&self, timeout: Ticks, poll: Ticks) -> Result<(), Error> {
         self.run(|state| match state.device {
             Device::Live => {
                 state.device = Device::Draining;
                 Ok(())
             }
+            // Frozen already: there is nothing to drain.
+            Device::Frozen if !mutant!("second-freeze-refused") => Ok(()),
             Device::Frozen | Device::Draining => Err(Error::WrongState),
             Device::Broken => Err(Error::Broken),
             Device::Gone => Err(Error::Gone),
@@ -102,15 +104,18 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
     }
 
     /// Removal begins. A bad device turns Broken at once, as no one would call back for a
-    /// device that was pulled out. A good one stays Live, so that the last flush of whoever uses
-    /// it succeeds; from now on the host may be silent for `bound` at most, as after
-    /// [`FlushCore::limit`].
+    /// device that was pulled out; and so does a Frozen one, as no one will thaw it. A good one
+    /// stays Live, so that the last flush of whoever uses it succeeds; from now on the host may be
+    /// silent for `bound` at most, as after [`FlushCore::limit`].
     ///
     /// Next: unregister the region, then [`FlushCore::finish_remove`].
     pub fn begin_remove(&self, bound: Ticks) {
         self.run(|state| {
             if !mutant!("remove-does-not-look") {
                 self.look(state);
+            }
+            if state.device == Device::Frozen && !mutant!("remove-waits-for-a-thaw") {
+                self.break_device(state, Cause::NotThawed);
             }
             if mutant!("remove-breaks-first") {
                 self.break_device(state, Cause::QueueBroken);

@@ -147,6 +147,22 @@ fn a_pulled_device_is_broken_before_anyone_waits_for_it() {
 }
 
 #[test]
+fn a_device_that_nobody_thaws_is_broken_by_its_removal() {
+    check_all(|| {
+        let core = live::<2>(0);
+        core.freeze(1, 1).unwrap();
+        core.platform().reset();
+        let flush = task(&core, &[Err(Error::Broken)]);
+        core.begin_remove(10);
+        // The region's last flush.
+        assert_eq!(core.flush(), Err(Error::Broken));
+        flush.join().unwrap();
+        core.finish_remove(10, 1);
+        reset_and_free(&core);
+    });
+}
+
+#[test]
 fn the_last_flush_before_removal_is_bounded() {
     check_all(|| {
         let core = live::<2>(0);

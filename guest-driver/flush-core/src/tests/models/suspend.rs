@@ -141,6 +141,44 @@ fn a_thaw_fits_a_frozen_device_only() {
     });
 }
 
+/// After a resume in which nobody thawed the device.
+#[test]
+fn a_second_freeze_is_none() {
+    check_within(4, || {
+        let core = live::<2>(0);
+        core.freeze(1, 1).unwrap();
+        core.platform().reset();
+        let flush = task(&core);
+        let other = core.clone();
+        let suspend = thread::spawn(move || {
+            assert_eq!(other.freeze(1, 1), Ok(()), "WrongState");
+            other.platform().start();
+            other.thaw().unwrap();
+        });
+        serve(&core, 1);
+        flush.join().unwrap();
+        suspend.join().unwrap();
+    });
+}
+
+#[test]
+fn a_device_that_nobody_thaws_fails_everyone() {
+    check_within(4, || {
+        let core = live::<2>(0);
+        core.freeze(1, 1).unwrap();
+        core.platform().reset();
+        let other = core.clone();
+        let flush = thread::spawn(move || assert_eq!(other.flush(), Err(Error::Broken)));
+        core.mark_broken(Cause::NotThawed);
+        flush.join().unwrap();
+        // The next suspend makes a usable device of it.
+        assert_eq!(core.freeze(1, 1), Err(Error::Broken));
+        core.after_reset().unwrap();
+        core.platform().start();
+        core.thaw().unwrap();
+    });
+}
+
 #[test]
 fn a_freeze_sees_needs_reset() {
     check_within(4, || {

@@ -154,6 +154,9 @@ impl Reference {
             Step::Reset => errno(self.reset()),
             Step::BeginRemove(bound) => {
                 self.look();
+                if self.device == Device::Frozen {
+                    self.break_with(Error::Broken);
+                }
                 self.bound = Some((self.clock, *bound));
                 0
             }
@@ -342,7 +345,11 @@ impl Reference {
         self.script = script.iter().cloned().collect();
         match self.device {
             Device::Live => self.device = Device::Draining,
-            Device::Frozen | Device::Draining => return Err(Error::WrongState),
+            Device::Frozen => {
+                self.stop();
+                return Ok(());
+            }
+            Device::Draining => return Err(Error::WrongState),
             Device::Broken => return Err(Error::Broken),
             Device::Gone => return Err(Error::Gone),
         }

@@ -31,6 +31,9 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
                 self.locked(|state| state.result(id).is_some())
             });
             if let Some(result) = self.locked(|state| self.collect(state, id)) {
+                if mutant!("wakes-after-release") {
+                    self.platform.wake(WaitQueue::Drain);
+                }
                 return result;
             }
         }
@@ -137,7 +140,7 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
     /// wait queue may be freed with the core.
     fn leave(&self, state: &mut Shared<P, N>) {
         state.users = state.users.wrapping_sub(1);
-        if state.device == Device::Gone && state.users == 0 {
+        if state.device == Device::Gone && state.users == 0 && !mutant!("wakes-after-release") {
             self.platform.wake(WaitQueue::Drain);
         }
     }

@@ -229,6 +229,10 @@ impl<B: Bios, const N: usize> State<B, N> {
             if slot.bios.is_empty() {
                 return None;
             }
+            #[cfg(test)]
+            if mutant!("ended-bios-stay-listed") {
+                return Some((SlotId(index), slot.bios.duplicate(), result));
+            }
             Some((SlotId(index), mem::take(&mut slot.bios), result))
         })
     }

@@ -14,6 +14,9 @@ mod commit;
 mod failure;
 mod removal;
 mod suspend;
+// No model: the model run is optimised, so that all values can be gone through.
+#[path = "../sequential/verdicts.rs"]
+mod verdicts;
 mod world;
 
 /// Explores a model, whatever it takes.

@@ -428,7 +428,7 @@ impl<T> Lock<T> for Section<T> {
 }
 
 /// A bio: its number, and the write that its flush must cover.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bio(pub(super) usize, pub(super) usize);
 
 /// A list of bios.
@@ -444,5 +444,9 @@ impl Bios for Handles {
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    fn duplicate(&self) -> Self {
+        Self(self.0.clone())
     }
 }

@@ -77,6 +77,10 @@ impl Bios for Count {
     fn is_empty(&self) -> bool {
         self.0 == 0
     }
+
+    fn duplicate(&self) -> Self {
+        Self(self.0)
+    }
 }
 
 impl Platform for Bare {

@@ -294,8 +294,12 @@ impl Platform for Fake {
     fn arm_watchdog(&self) {}
 
     fn end(&self, bios: Handles, result: Result<(), Error>) {
-        let ended = bios.0.into_iter().map(|bio| (bio, result));
-        self.ended.borrow_mut().extend(ended);
+        for bio in bios.0 {
+            let mut ended = self.ended.borrow_mut();
+            let again = ended.iter().any(|(other, _)| *other == bio);
+            assert!(!again, "a bio ended twice");
+            ended.push((bio, result));
+        }
     }
 
     fn broke(&self, _: Cause) {
@@ -326,5 +330,9 @@ impl Bios for Handles {
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    fn duplicate(&self) -> Self {
+        Self(self.0.clone())
     }
 }

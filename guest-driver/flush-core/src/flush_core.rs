@@ -36,7 +36,7 @@ pub(crate) type Shared<P, const N: usize> = State<<P as Platform>::Bios, N>;
 ///    DRIVER_OK only; buffers are detached only after a reset.
 /// 7. Frozen means that nothing is Published; what waits, waits without error
 ///    until the device is Live again.
-/// 8. A device found bad at removal is Broken before anyone waits for it. While
+/// 8. A device found bad or Frozen at removal is Broken before anyone waits for it. While
 ///    something is Published, the watchdog runs.
 /// 9. Nothing here allocates.
 ///

@@ -263,9 +263,9 @@ bool vpr_queue_broken(struct vpr_device *dev)
 	return virtqueue_is_broken(dev->queue);
 }
 
-bool vpr_needs_reset(struct vpr_device *dev)
+u8 vpr_status(struct vpr_device *dev)
 {
-	return dev->vdev->config->get_status(dev->vdev) & VIRTIO_CONFIG_S_NEEDS_RESET;
+	return dev->vdev->config->get_status(dev->vdev);
 }
 
 /* Lock, sleep, time */

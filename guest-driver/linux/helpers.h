@@ -35,7 +35,7 @@ bool vpr_kick(struct vpr_device *dev);
 unsigned long vpr_next_used(struct vpr_device *dev, u32 *len);
 unsigned long vpr_detach(struct vpr_device *dev);
 bool vpr_queue_broken(struct vpr_device *dev);
-bool vpr_needs_reset(struct vpr_device *dev);
+u8 vpr_status(struct vpr_device *dev);
 
 /* helpers.c: lock, sleep, time */
 unsigned long vpr_lock(struct vpr_device *dev);

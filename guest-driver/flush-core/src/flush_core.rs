@@ -43,7 +43,7 @@ pub(crate) type Shared<P, const N: usize> = State<<P as Platform>::Bios, N>;
 /// # Who may call what
 ///
 /// `flush`, `flush_bio`, `counters` and `device`: anyone, at any time until the region is gone. `used`,
-/// `watchdog` and `mark_broken`: any context, interrupts included, as long as the
+/// `changed`, `watchdog` and `mark_broken`: any context, interrupts included, as long as the
 /// platform ends these contexts (queues deleted, watchdog cancelled) before
 /// it frees the core. Changes of state (`thaw`, `freeze`, `begin_remove`,
 /// `finish_remove`, `after_reset`, `wait_idle`): one task at a time. `limit`: any task.

@@ -77,8 +77,13 @@ impl<P: Platform, const N: usize> FlushCore<P, N> {
         })
     }
 
-    /// The device has failed, as the platform found out by itself (a configuration change
-    /// with DEVICE_NEEDS_RESET, say).
+    /// Something about the device has changed (a configuration interrupt): looks at it.
+    pub fn changed(&self) {
+        self.run(|state| self.look(state));
+    }
+
+    /// The device has failed, as the platform found out by itself (it could not be brought
+    /// back after a suspend, say).
     pub fn mark_broken(&self, cause: Cause) {
         self.run(|state| {
             self.break_device(state, cause);

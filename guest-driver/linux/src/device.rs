@@ -137,9 +137,7 @@ impl Device {
 
     /// The device says that something about it changed.
     pub fn config_changed(&self) {
-        if self.handle.needs_reset() {
-            self.core.mark_broken(Cause::NeedsReset);
-        }
+        self.core.changed();
     }
 
     /// The device gave something back.
@@ -193,8 +191,11 @@ impl Device {
         self.core.wait_idle();
     }
 
+    /// Resets the device, unless it is absent: then it is as good as reset.
     fn reset(&self) {
-        self.handle.reset();
+        if !self.handle.status().is_absent() {
+            self.handle.reset();
+        }
         // Fails for a Live or Draining device only; no caller has one.
         let _ = self.core.after_reset();
     }

@@ -48,7 +48,7 @@ unsafe extern "C" {
     pub fn vpr_next_used(dev: *mut CDevice, len: *mut u32) -> c_ulong;
     pub fn vpr_detach(dev: *mut CDevice) -> c_ulong;
     pub fn vpr_queue_broken(dev: *mut CDevice) -> bool;
-    pub fn vpr_needs_reset(dev: *mut CDevice) -> bool;
+    pub fn vpr_status(dev: *mut CDevice) -> u8;
 
     pub fn vpr_lock(dev: *mut CDevice) -> c_ulong;
     pub fn vpr_unlock(dev: *mut CDevice, flags: c_ulong);

@@ -5,7 +5,7 @@
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::{self, NonNull};
 
-use flush_core::{Cookie, Request, Ticks, Used};
+use flush_core::{Cause, Cookie, Request, Ticks, Used};
 
 use crate::ffi::{self, CDevice, VirtioDevice};
 
@@ -63,6 +63,34 @@ impl Virtio {
     pub fn bad_region(self, text: &CStr, start: u64, size: u64) {
         // SAFETY: as above.
         unsafe { ffi::vpr_say_region(self.0.as_ptr(), text.as_ptr(), start, size) }
+    }
+}
+
+/// A device status (virtio 1.4, device status field).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Status(u8);
+
+impl Status {
+    const DRIVER_OK: u8 = 4;
+    const NEEDS_RESET: u8 = 0x40;
+    /// What a function that is not there any more reads as (PCI); two of these bits mean nothing.
+    const ABSENT: u8 = 0xff;
+
+    /// Whether the device is not there any more, and can't be reset: a transport that waits for the
+    /// reset to be done would wait for ever.
+    pub fn is_absent(self) -> bool {
+        self.0 == Self::ABSENT
+    }
+
+    /// What is wrong with a device that has been set up, if anything.
+    pub fn trouble(self) -> Option<Cause> {
+        if self.is_absent() || self.0 & Self::DRIVER_OK == 0 {
+            Some(Cause::Down)
+        } else if self.0 & Self::NEEDS_RESET != 0 {
+            Some(Cause::NeedsReset)
+        } else {
+            None
+        }
     }
 }
 
@@ -136,7 +164,7 @@ impl Handle {
         unsafe { ffi::vpr_ready(self.dev.as_ptr()) }
     }
 
-    /// Resets the device. Sleeps.
+    /// Resets the device, and sleeps until that is done: for ever if the device is absent.
     pub fn reset(self) {
         // SAFETY: by the invariant.
         unsafe { ffi::vpr_reset(self.dev.as_ptr()) }
@@ -199,10 +227,10 @@ impl Handle {
         unsafe { ffi::vpr_queue_broken(self.dev.as_ptr()) }
     }
 
-    /// Whether DEVICE_NEEDS_RESET is set, as it is in the all-ones of a device that was pulled.
-    pub fn needs_reset(self) -> bool {
+    /// The device status.
+    pub fn status(self) -> Status {
         // SAFETY: by the invariant.
-        unsafe { ffi::vpr_needs_reset(self.dev.as_ptr()) }
+        Status(unsafe { ffi::vpr_status(self.dev.as_ptr()) })
     }
 
     /// Runs `section` with the device's spinlock held and interrupts off.

@@ -63,6 +63,7 @@ fn text(cause: Cause) -> &'static CStr {
     match cause {
         Cause::QueueBroken => c"broken: the flush queue is unusable; flushes fail until the device is bound anew",
         Cause::NeedsReset => c"broken: the device needs a reset; flushes fail until it is bound anew",
+        Cause::Down => c"broken: the device was pulled out, or reset behind the driver's back; flushes fail until it is bound anew",
         Cause::AddFailed => c"broken: the flush queue took no request; flushes fail until the device is bound anew",
         Cause::KickFailed => c"broken: the device could not be notified; flushes fail until it is bound anew",
         Cause::BadCookie => c"broken: the device answered a flush that was not in flight; flushes fail until it is bound anew",
@@ -142,8 +143,8 @@ impl Platform for Kernel {
         self.handle.queue_broken()
     }
 
-    fn needs_reset(&self) -> bool {
-        self.handle.needs_reset()
+    fn trouble(&self) -> Option<Cause> {
+        self.handle.status().trouble()
     }
 
     fn arm_watchdog(&self) {

@@ -12,10 +12,13 @@
 #include <linux/libnvdimm.h>
 #include <linux/module.h>
 #include <linux/numa.h>
+#include <linux/notifier.h>
 #include <linux/rcupdate.h>
+#include <linux/reboot.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/suspend.h>
 #include <linux/sysfs.h>
 #include <linux/timer.h>
 #include <linux/virtio.h>
@@ -37,6 +40,8 @@ struct vpr_device {
 	void *driver;
 	spinlock_t lock;
 	struct timer_list watchdog;
+	struct notifier_block power;
+	struct notifier_block reboot;
 	struct nvdimm_bus_descriptor bus_descriptor;
 	struct nvdimm_bus *bus;
 	wait_queue_head_t waits[];
@@ -316,6 +321,43 @@ void vpr_end_watchdog(struct vpr_device *dev)
 	timer_shutdown_sync(&dev->watchdog);
 }
 
+/* The system's sleep and end */
+
+static int vpr_power_event(struct notifier_block *block, unsigned long event, void *data)
+{
+	vpr_rs_power_event(container_of(block, struct vpr_device, power)->driver, event);
+	return NOTIFY_DONE;
+}
+
+static int vpr_going_down(struct notifier_block *block, unsigned long how, void *data)
+{
+	vpr_rs_going_down(container_of(block, struct vpr_device, reboot)->driver);
+	return NOTIFY_DONE;
+}
+
+int vpr_follow_system(struct vpr_device *dev)
+{
+	int error;
+
+	dev->power.notifier_call = vpr_power_event;
+	dev->reboot.notifier_call = vpr_going_down;
+	error = register_pm_notifier(&dev->power);
+	return error ? error : register_reboot_notifier(&dev->reboot);
+}
+
+/* What was not registered does no harm here. */
+void vpr_unfollow_system(struct vpr_device *dev)
+{
+	unregister_reboot_notifier(&dev->reboot);
+	unregister_pm_notifier(&dev->power);
+}
+
+/* Or the virtio core sets FAILED again at the resume. */
+void vpr_forget_failure(struct vpr_device *dev)
+{
+	dev->vdev->failed = false;
+}
+
 /* Bios */
 
 struct bio *vpr_bio_next(struct bio *bio)
@@ -428,7 +470,7 @@ static const struct attribute_group *vpr_groups[] = { &vpr_flush_group, NULL };
 /* Faults, in test builds only */
 
 #ifdef VPR_FAULTS
-static atomic_t fail_kick, drop_completion, drop_interrupt, bad_request;
+static atomic_t fail_kick, drop_completion, drop_interrupt, bad_request, skip_restore;
 
 static unsigned long fake_start = ULONG_MAX, fake_size = ULONG_MAX;
 module_param(fake_start, ulong, 0644);
@@ -468,6 +510,8 @@ module_param_cb(drop_interrupt, &vpr_fault_ops, &drop_interrupt, 0644);
 MODULE_PARM_DESC(drop_interrupt, "so many of the queue's next interrupts are not seen");
 module_param_cb(bad_request, &vpr_fault_ops, &bad_request, 0644);
 MODULE_PARM_DESC(bad_request, "so many of the next requests have no room for the status");
+module_param_cb(skip_restore, &vpr_fault_ops, &skip_restore, 0644);
+MODULE_PARM_DESC(skip_restore, "so many of the next resumes fail before they reach the driver");
 MODULE_INFO(faults, "This build can break its device on purpose: for tests only.");
 
 bool vpr_fault_fail_kick(void)
@@ -505,6 +549,11 @@ void vpr_fault_features(struct virtio_device *vdev)
 bool vpr_fault_bad_request(void)
 {
 	return atomic_dec_if_positive(&bad_request) >= 0;
+}
+
+bool vpr_fault_skip_restore(void)
+{
+	return atomic_dec_if_positive(&skip_restore) >= 0;
 }
 
 int vpr_add_readable(struct vpr_device *dev, void *command,
@@ -566,6 +615,10 @@ static int __maybe_unused vpr_freeze(struct virtio_device *vdev)
 
 static int __maybe_unused vpr_restore(struct virtio_device *vdev)
 {
+#ifdef VPR_FAULTS
+	if (vpr_fault_skip_restore())
+		return -ENODEV;
+#endif
 	return vpr_rs_restore(vpr_of(vdev)->driver);
 }
 

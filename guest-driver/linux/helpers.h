@@ -48,6 +48,11 @@ u64 vpr_ticks(u32 milliseconds);
 void vpr_arm_watchdog(struct vpr_device *dev, u64 ticks);
 void vpr_end_watchdog(struct vpr_device *dev);
 
+/* helpers.c: the system's sleep and end */
+int vpr_follow_system(struct vpr_device *dev);
+void vpr_unfollow_system(struct vpr_device *dev);
+void vpr_forget_failure(struct vpr_device *dev);
+
 /* helpers.c: bios */
 struct bio *vpr_bio_next(struct bio *bio);
 void vpr_bio_link(struct bio *bio, struct bio *next);
@@ -67,6 +72,7 @@ bool vpr_fault_drop_interrupt(void);
 bool vpr_fault_region(u64 *start, u64 *size);
 void vpr_fault_features(struct virtio_device *vdev);
 bool vpr_fault_bad_request(void);
+bool vpr_fault_skip_restore(void);
 int vpr_add_readable(struct vpr_device *dev, void *command,
 		     unsigned long cookie);
 
@@ -78,6 +84,8 @@ int vpr_rs_freeze(void *driver);
 int vpr_rs_restore(void *driver);
 int vpr_rs_reset_prepare(void *driver);
 int vpr_rs_reset_done(void *driver);
+void vpr_rs_power_event(void *driver, unsigned long event);
+void vpr_rs_going_down(void *driver);
 void vpr_rs_config_changed(void *driver);
 void vpr_rs_used(void *driver);
 void vpr_rs_watchdog(void *driver);

@@ -3,6 +3,8 @@
 //! One device's life: probe, suspend, removal. Each is a sequence of flush-core's steps and of the
 //! transport's, in the order that flush-core's README demands.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use flush_core::{Cause, Device as State, Error, FlushCore, Ticks};
 
 use crate::bios::Bio;
@@ -21,6 +23,9 @@ pub struct Device {
     handle: Handle,
     region: Region,
     freezes: Freezes,
+    /// From a freeze to its restore. Each comes after the other has ended, and the system is awake
+    /// after both: relaxed will do.
+    asleep: AtomicBool,
 }
 
 fn poll() -> Ticks {
@@ -36,6 +41,7 @@ impl Device {
             handle,
             region,
             freezes: Freezes::default(),
+            asleep: AtomicBool::new(false),
         }
     }
 
@@ -47,7 +53,8 @@ impl Device {
     /// Starts the device, then offers its memory: a flush may come before this returns.
     /// After an error everything is as it was.
     pub fn start(&self) -> Result<(), Errno> {
-        let started = self.bring_up().and_then(|()| {
+        let followed = self.handle.follow_system();
+        let started = followed.and_then(|()| self.bring_up()).and_then(|()| {
             self.handle
                 .register_region(self.region.start, self.region.size)
                 .inspect_err(|_| {
@@ -79,6 +86,12 @@ impl Device {
         self.reset();
     }
 
+    /// The system is about to go down. Whoever uses the memory flushes before [`Device::shut_down`]
+    /// comes, and waits for the host no longer than a removal would.
+    pub fn going_down(&self) {
+        self.core.limit(handle::remove_timeout());
+    }
+
     /// Suspend: waits for the answer that is in flight and holds what comes later.
     pub fn freeze(&self) -> Result<(), Errno> {
         Freezes::count(&self.freezes.begun, true);
@@ -88,22 +101,34 @@ impl Device {
             Ok(()) | Err(Error::Broken) => {
                 self.reset();
                 self.handle.close_queue();
+                self.handle.forget_failure();
+                self.asleep.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            Err(error) => {
+            Err(Error::Busy) => {
                 Freezes::count(&self.freezes.called_off, true);
                 self.handle.virtio().warning(
                     c"suspend called off: a flush was not answered within freeze_timeout_ms",
                 );
-                Err(error.errno())
+                Err(Error::Busy.errno())
             }
+            Err(error) => Err(error.errno()),
         }
     }
 
     /// Resume: brings the device up and lets go what waits.
     pub fn restore(&self) -> Result<(), Errno> {
+        self.asleep.store(false, Ordering::Relaxed);
         Freezes::count(&self.freezes.parked, self.core.counters().parked > 0);
         self.bring_back()
+    }
+
+    /// The system is awake. A device that was not restored by now won't be: the virtio core or the
+    /// bus could not bring it so far. Whoever waits for it is told.
+    pub fn awake(&self) {
+        if self.asleep.swap(false, Ordering::Relaxed) {
+            self.core.mark_broken(Cause::NotThawed);
+        }
     }
 
     /// The transport is about to be reset, whatever this says. What is in flight is waited for, as before
@@ -111,7 +136,7 @@ impl Device {
     pub fn reset_prepare(&self) {
         Freezes::count(&self.freezes.resets, true);
         if self.core.freeze(handle::freeze_timeout(), poll()) == Err(Error::Busy) {
-            self.core.mark_broken(Cause::Silent);
+            self.core.mark_broken(Cause::SilentUntilReset);
         }
         self.reset();
         self.handle.close_queue();
@@ -188,6 +213,7 @@ impl Device {
         self.reset();
         self.handle.close_queue();
         self.handle.end_watchdog();
+        self.handle.unfollow_system();
         self.core.wait_idle();
     }
 

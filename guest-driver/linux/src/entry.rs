@@ -3,7 +3,7 @@
 //! Where C calls in. `driver` is always what [`vpr_rs_probe`] set: a [`Device`] that lives until
 //! [`vpr_rs_remove`] returns. The kernel ends every other call before or during that one.
 
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{c_char, c_int, c_ulong, c_void};
 use core::mem::size_of;
 use core::ptr::NonNull;
 
@@ -18,6 +18,11 @@ use crate::region::Region;
 /// -ENODEV and -ENOMEM (include/uapi/asm-generic/errno-base.h).
 const ENODEV: Errno = -19;
 const ENOMEM: Errno = -12;
+
+/// The ends of a sleep (include/linux/suspend.h): devices are up by then, or won't be.
+const PM_POST_HIBERNATION: c_ulong = 2;
+const PM_POST_SUSPEND: c_ulong = 4;
+const PM_POST_RESTORE: c_ulong = 6;
 
 fn errno(outcome: Result<(), Errno>) -> c_int {
     outcome.map_or_else(|errno| errno, |()| 0)
@@ -147,6 +152,25 @@ unsafe extern "C" fn vpr_rs_reset_prepare(driver: *mut c_void) -> c_int {
 unsafe extern "C" fn vpr_rs_reset_done(driver: *mut c_void) -> c_int {
     // SAFETY: C hands over what probe set.
     errno(unsafe { device(driver) }.reset_done())
+}
+
+/// The system goes to sleep, or has woken up: a number of its own for each.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn vpr_rs_power_event(driver: *mut c_void, event: c_ulong) {
+    if matches!(
+        event,
+        PM_POST_HIBERNATION | PM_POST_SUSPEND | PM_POST_RESTORE
+    ) {
+        // SAFETY: C hands over what probe set.
+        unsafe { device(driver) }.awake();
+    }
+}
+
+/// The system is about to go down; its users of the memory still flush.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn vpr_rs_going_down(driver: *mut c_void) {
+    // SAFETY: C hands over what probe set.
+    unsafe { device(driver) }.going_down();
 }
 
 /// Configuration change, maybe in an interrupt.

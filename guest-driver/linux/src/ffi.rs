@@ -65,6 +65,10 @@ unsafe extern "C" {
     pub fn vpr_arm_watchdog(dev: *mut CDevice, ticks: u64);
     pub fn vpr_end_watchdog(dev: *mut CDevice);
 
+    pub fn vpr_follow_system(dev: *mut CDevice) -> c_int;
+    pub fn vpr_unfollow_system(dev: *mut CDevice);
+    pub fn vpr_forget_failure(dev: *mut CDevice);
+
     pub fn vpr_bio_next(bio: *mut KernelBio) -> *mut KernelBio;
     pub fn vpr_bio_link(bio: *mut KernelBio, next: *mut KernelBio);
     pub fn vpr_bio_end(bio: *mut KernelBio, error: c_int);

@@ -273,6 +273,24 @@ impl Handle {
         // SAFETY: by the invariant.
         unsafe { ffi::vpr_end_watchdog(self.dev.as_ptr()) }
     }
+
+    /// Calls `entry` whenever the system begins or ends a sleep, and before it goes down. Sleeps.
+    pub fn follow_system(self) -> Result<(), Errno> {
+        // SAFETY: by the invariant; the device is followed once.
+        check(unsafe { ffi::vpr_follow_system(self.dev.as_ptr()) })
+    }
+
+    /// Ends that; these calls have returned when this does. Sleeps.
+    pub fn unfollow_system(self) {
+        // SAFETY: by the invariant.
+        unsafe { ffi::vpr_unfollow_system(self.dev.as_ptr()) }
+    }
+
+    /// In a freeze: the device was reset, so what the driver or the core gave up before is over.
+    pub fn forget_failure(self) {
+        // SAFETY: by the invariant; the virtio core does not touch the flag during a freeze.
+        unsafe { ffi::vpr_forget_failure(self.dev.as_ptr()) }
+    }
 }
 
 /// jiffies, in 64 bits.

@@ -68,6 +68,8 @@ fn text(cause: Cause) -> &'static CStr {
         Cause::KickFailed => c"broken: the device could not be notified; flushes fail until it is bound anew",
         Cause::BadCookie => c"broken: the device answered a flush that was not in flight; flushes fail until it is bound anew",
         Cause::Silent => c"broken: the device did not answer a flush in time; flushes fail until it is bound anew",
+        Cause::SilentUntilReset => c"broken: the device did not answer a flush before it was reset; flushes fail until the reset is over",
+        Cause::NotThawed => c"broken: the device did not come back from a suspend; flushes fail until it is bound anew",
     }
 }
 

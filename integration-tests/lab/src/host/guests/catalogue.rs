@@ -156,11 +156,10 @@ pub const ALL: &[GuestTest] = &[
         ..USUAL
     },
     GuestTest {
-        control: "a submitter that waits in its bio: no two of them share a host flush",
-        kernel: "6.12",
+        control: "a submitter that waits in its bio: no bio is kept, no two of them share a host flush",
         name: "guest-bios",
         script: "bios",
-        summary: "FUA writes: no error, at most 0.2 host flushes each",
+        summary: "FUA writes: bios are kept, no error, at most 0.2 host flushes each",
         ..USUAL
     },
     GuestTest {

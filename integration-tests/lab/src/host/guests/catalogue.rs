@@ -26,10 +26,14 @@ pub struct GuestTest {
     pub hooks: bool,
     /// The guest's kernel, unless the command line says otherwise.
     pub kernel: &'static str,
+    /// What the console must say after the guest's verdict, when it goes down; empty: anything.
+    pub last_words: &'static str,
     /// The most time it may take.
     pub limit: Duration,
     /// Its name, as the command line has it.
     pub name: &'static str,
+    /// True for another PCI function, whose memory is all ones and read-only.
+    pub ones: bool,
     /// True if it needs a parameter that the kernel's driver does not have.
     pub ours: bool,
     /// True for a device behind a PCIe port: the others can't be reset by the function.
@@ -120,8 +124,10 @@ const USUAL: GuestTest = GuestTest {
     groups: GUEST,
     hooks: false,
     kernel: "7.3",
+    last_words: "",
     limit: Duration::from_secs(300),
     name: "",
+    ones: false,
     ours: false,
     port: false,
     script: "",
@@ -284,21 +290,50 @@ pub const ALL: &[GuestTest] = &[
         ..USUAL
     },
     GuestTest {
-        control: "a driver that is not told: its request is gone, and its waiters hang",
+        control: "a driver that is not told, or does not look: its request is gone, and its waiters hang",
         flush_ms: 50,
         name: "guest-pci-reset",
         port: true,
         script: "pci-reset",
-        summary: "the PCI function is reset five times under load: no error",
+        summary: "the PCI function is reset five times under load: no error; 6.12: -EIO at once",
         ..USUAL
     },
     GuestTest {
-        control: "a shutdown that waits for the host without a bound",
+        control: "a driver that resets a function which is not there: its removal waits for ever",
+        kernel: "6.12",
+        limit: Duration::from_secs(120),
+        name: "guest-absent",
+        ones: true,
+        script: "absent",
+        summary: "a PCI function whose registers turn to ones: -EIO at once, and its removal ends",
+        ..USUAL
+    },
+    GuestTest {
+        control: "a driver that waits for its restore: flushes sleep for ever",
+        hooks: true,
+        name: "guest-restore-fails",
+        script: "restore-fails",
+        summary: "a resume that does not reach the driver: -EIO; the next suspend brings it back",
+        ..USUAL
+    },
+    GuestTest {
+        control: "a shutdown that does not end the flushes of threads",
         flush_ms: 50,
         kernel: "6.12",
+        limit: Duration::from_secs(90),
         name: "guest-shutdown-under-load",
         script: "shutdown-under-load",
         summary: "a reboot while threads flush ends",
+        ..USUAL
+    },
+    GuestTest {
+        control: "a bound that begins with the driver's shutdown: the memory's users wait before it",
+        hooks: true,
+        last_words: "broken: the device did not answer a flush in time",
+        limit: Duration::from_secs(90),
+        name: "guest-shutdown-silent",
+        script: "shutdown-silent",
+        summary: "a reboot while the host is silent ends after remove_timeout_ms",
         ..USUAL
     },
     GuestTest {

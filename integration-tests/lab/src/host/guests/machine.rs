@@ -16,6 +16,9 @@ use crate::host::keeper;
 /// Size of the device under test, in MiB.
 const PMEM_MIB: u32 = 512;
 
+/// Size of the memory that is all ones, in KiB: that of a virtio function's registers.
+const ONES_KIB: usize = 16;
+
 /// What a guest is started with.
 pub struct Start<'a> {
     /// The bzImage.
@@ -24,6 +27,8 @@ pub struct Start<'a> {
     pub initramfs: &'a Path,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// True for another PCI function, whose memory is all ones and read-only.
+    pub ones: bool,
     /// True for a device behind a PCIe port.
     pub port: bool,
     /// Size of a second device, in MiB; 0: there is none.
@@ -120,6 +125,15 @@ fn command(start: &Start) -> Result<Command> {
         command
             .arg("-device")
             .arg(format!("virtio-pmem-pci,memdev={id}-memory,id={id}{bus}"));
+    }
+    if start.ones {
+        let path = start.dir.join("ones");
+        fs::write(&path, vec![0xff; ONES_KIB << 10])?;
+        let path = path.display();
+        command.arg("-object").arg(format!(
+            "memory-backend-file,id=ones-memory,readonly=on,mem-path={path},size={ONES_KIB}K"
+        ));
+        command.args(["-device", "ivshmem-plain,memdev=ones-memory"]);
     }
     command.arg("-kernel").arg(start.kernel);
     command.arg("-initrd").arg(start.initramfs);

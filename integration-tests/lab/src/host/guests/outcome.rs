@@ -28,6 +28,19 @@ pub fn outcome(console: &str) -> Option<Outcome> {
     })
 }
 
+/// That of a guest that has passed, and must say `words` while it goes down.
+pub fn after_verdict(console: &str, words: &str) -> Outcome {
+    let end = console.rfind(RESULT).map_or("", |at| &console[at..]);
+    if end.contains(words) {
+        Outcome::Passed
+    } else {
+        no_verdict(
+            end,
+            &format!("the guest went down without saying {words:?}"),
+        )
+    }
+}
+
 /// A guest that ended, or was ended, without a verdict.
 pub fn no_verdict(console: &str, how: &str) -> Outcome {
     failed(&format!("{how}\n{}", tool::tail(console, 30)))
@@ -76,6 +89,19 @@ mod tests {
         let figures = measurements(console);
         assert_eq!(figures["flushes"], 12);
         assert_eq!(figures["state"], "live");
+    }
+
+    #[test]
+    fn last_words_come_after_the_verdict() {
+        let end = |console: &str| after_verdict(console, "broken:");
+        assert_eq!(
+            end("RESULT pass\nvirtio0: broken: silent\n"),
+            Outcome::Passed
+        );
+        for console in ["broken: silent\nRESULT pass\n", "RESULT pass\n", ""] {
+            assert!(matches!(end(console), Outcome::Failed { .. }), "{console}");
+        }
+        assert_eq!(after_verdict("RESULT pass\n", ""), Outcome::Passed);
     }
 
     #[test]

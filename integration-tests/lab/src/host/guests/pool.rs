@@ -146,6 +146,7 @@ fn boot(assets: &GuestAssets, request: &GuestRequest) -> Result<(Outcome, String
         kernel: &kernel.image,
         initramfs: &initramfs,
         memory_mib: request.under.memory_mib(),
+        ones: request.test.ones,
         port: request.test.port,
         second_mib: request.test.second_mib,
         slow_fsync: (&assets.slow_fsync, request.test.flush_ms),
@@ -156,6 +157,9 @@ fn boot(assets: &GuestAssets, request: &GuestRequest) -> Result<(Outcome, String
     let outcome = match (outcome::outcome(&end.console), end.wrong) {
         (Some(outcome @ Outcome::Failed { .. }), _) => outcome,
         (_, Some(wrong)) => outcome::no_verdict(&end.console, &wrong),
+        (Some(Outcome::Passed), None) => {
+            outcome::after_verdict(&end.console, request.test.last_words)
+        }
         (Some(outcome), None) => outcome,
         (None, None) => outcome::no_verdict(&end.console, "the guest ended without a verdict"),
     };

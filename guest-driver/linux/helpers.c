@@ -180,7 +180,10 @@ int vpr_register_region(struct vpr_device *dev, u64 start, u64 size)
 	dev->bus = nvdimm_bus_register(&dev->vdev->dev, &dev->bus_descriptor);
 	if (!dev->bus)
 		return -ENXIO;
-	region.target_node = region.numa_node;
+	/* Where the memory would be, were it used as such; unknown, it is where it is near. */
+	region.target_node = phys_to_target_node(start);
+	if (region.target_node == NUMA_NO_NODE)
+		region.target_node = region.numa_node;
 	/* Struct pages for DAX; a flush that is not a CPU instruction. */
 	set_bit(ND_REGION_PAGEMAP, &region.flags);
 	set_bit(ND_REGION_ASYNC, &region.flags);

@@ -20,7 +20,7 @@ use crate::scenarios::support::{ms, no_errors, value};
 /// Size of each device.
 const BYTES: u64 = 16 << 20;
 /// How long the driver waits for an answer, where it is told to.
-pub const TIMEOUT_MS: u64 = 2_000;
+const TIMEOUT_MS: u64 = 2_000;
 /// The answer that comes too late.
 const LATE_MS: u64 = 5_000;
 /// The accidents happen after so many flushes.

@@ -76,7 +76,7 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
-        control: "a driver without watchdog or deadline: who waits is not told, unbind hangs",
+        control: "a driver that does not look for DRIVER_OK: who waits is not told, unbind hangs",
         expect: Expect::Pass,
         groups: LAB,
         limit: minutes(5),

@@ -71,7 +71,7 @@ pub const ALL: &[Scenario] = &[
         limit: minutes(12),
         name: "suspend-disk",
         run: cycles::disk,
-        settings: &[("cycles", "3")],
+        settings: &[],
         summary: "the same with hibernation, its image on a second device of the driver",
         usual: Usual {
             driver: Driver::Rust,

@@ -187,6 +187,9 @@ impl Context {
         self.step("boot the guest");
         // `--set fault=double`: a bad character for the device under test.
         if let (Some(fault), Some(device)) = (self.trial.options.get("fault"), pmem.first_mut()) {
+            if !maker.has(Capability::Fault)? {
+                return Err(missing(Capability::Fault));
+            }
             device.fault = Some(fault.clone());
         }
         let mut boot = self.boot_of(driver, pmem);

@@ -18,7 +18,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::{Builder, TempDir};
 
@@ -56,9 +56,7 @@ pub fn watch_signals() -> Result<()> {
     ctrlc::set_handler(|| {
         let kept = lock(&KEPT);
         for child in &kept.children {
-            if let Ok(pid) = i32::try_from(*child) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+            kill_group(*child);
         }
         for dir in &kept.dirs {
             let _ = fs::remove_dir_all(dir);
@@ -70,8 +68,10 @@ pub fn watch_signals() -> Result<()> {
     .context("cannot watch for signals")
 }
 
-/// Starts a process that is killed when this one ends, however it ends.
+/// Starts a process that is killed when this one ends, however it ends. It leads a group of its
+/// own: what it starts can be killed with it.
 pub fn spawn(mut command: Command) -> io::Result<Child> {
+    command.process_group(0);
     let die_with_parent = || Ok(prctl::set_pdeathsig(Signal::SIGKILL)?);
     // SAFETY: prctl is async-signal-safe, and nothing is allocated.
     unsafe { command.pre_exec(die_with_parent) };
@@ -84,6 +84,13 @@ pub fn spawn(mut command: Command) -> io::Result<Child> {
     let child = answer.recv().map_err(gone)??;
     kept.children.insert(child.id());
     Ok(child)
+}
+
+/// Kills a child that has not been waited for, and what it has started.
+pub fn kill_group(child: u32) {
+    if let Ok(pid) = i32::try_from(child) {
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
 }
 
 /// The child has been waited for; its number may soon be another's.

@@ -19,7 +19,7 @@ use crate::host::tool;
 /// The engine's fuzz package, which is not a member of the workspace.
 const FUZZ: &str = "hypervisor-patch/pmem-flush/fuzz";
 
-/// The most one of them may take.
+/// The most one of them may take; a fuzz target as much beside its time.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// A test on the host.
@@ -136,7 +136,11 @@ impl Workspace {
                 .env("RUSTFLAGS", "--cfg loom"),
             HostTest::Fuzz(target) => self.fuzz(&mut command, target, fuzz_seconds)?,
         };
-        let said = finish(command)?;
+        let limit = match test {
+            HostTest::Fuzz(_) => LIMIT + Duration::from_secs(fuzz_seconds.into()),
+            _ => LIMIT,
+        };
+        let said = finish(command, limit)?;
         if matches!(test, HostTest::Model(_)) {
             ensure!(
                 passed(&said) > 0,
@@ -205,13 +209,13 @@ fn cargo_fuzz() -> Result<PathBuf> {
         command
             .args(["install", "--locked", "cargo-fuzz", "--root"])
             .arg(&tools);
-        finish(command).context("cannot install cargo-fuzz")?;
+        finish(command, LIMIT).context("cannot install cargo-fuzz")?;
     }
     Ok(tools)
 }
 
 /// Runs with a time limit, the output in a file: a pipe that nobody reads would stop the command.
-fn finish(mut command: Command) -> Result<String> {
+fn finish(mut command: Command, limit: Duration) -> Result<String> {
     let output = tempfile::NamedTempFile::new()?;
     let file: File = output.reopen()?;
     command
@@ -219,9 +223,9 @@ fn finish(mut command: Command) -> Result<String> {
         .stdout(file.try_clone()?)
         .stderr(file);
     let mut child = keeper::spawn(command).context("cannot run cargo")?;
-    let status = child.wait_timeout(LIMIT)?;
+    let status = child.wait_timeout(limit)?;
     if status.is_none() {
-        let _ = child.kill();
+        keeper::kill_group(child.id());
         let _ = child.wait();
     }
     keeper::forget(child.id());
@@ -231,12 +235,15 @@ fn finish(mut command: Command) -> Result<String> {
     match status {
         Some(status) if status.success() => Ok(said),
         Some(status) => bail!("{status}\n{}", end()),
-        None => bail!("not over after {} s\n{}", LIMIT.as_secs(), end()),
+        None => bail!("not over after {} s\n{}", limit.as_secs(), end()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::thread;
+
     use super::*;
 
     fn workspace() -> Workspace {
@@ -290,7 +297,22 @@ mod tests {
     fn a_failing_command_says_what_it_printed() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo reason >&2; exit 7"]);
-        let error = finish(command).unwrap_err().to_string();
+        let error = finish(command, LIMIT).unwrap_err().to_string();
         assert!(error.contains("reason") && error.contains('7'), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_is_not_over_goes_with_what_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 600 >\"$0\" & wait"]).arg(&fifo);
+        let reader = thread::spawn(move || File::open(fifo)?.read(&mut [0]));
+        let error = finish(command, Duration::from_secs(1)).unwrap_err();
+        assert!(error.to_string().contains("not over after 1 s"), "{error}");
+        // Its end: nobody holds the other one any more.
+        assert_eq!(reader.join().unwrap().unwrap(), 0);
     }
 }

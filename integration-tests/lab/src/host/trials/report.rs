@@ -16,6 +16,7 @@ use crate::host::lab;
 use crate::host::programs;
 use crate::host::setup::Assets;
 use crate::host::tool;
+use crate::host::trials::workspace::Figures;
 use crate::job::{Outcome, Trial, TrialResult};
 use crate::scenarios::{self, Expect};
 
@@ -27,16 +28,21 @@ pub struct Verdict {
     ran: Option<Ran>,
 }
 
-/// What ran in a lab.
+/// What ran.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Ran {
-    /// To its end.
+    /// In a lab, to its end.
     Result(Box<TrialResult>),
     /// Its lab died under it.
     Trial {
         /// What was to run.
         trial: Box<Trial>,
+    },
+    /// On the host.
+    Host {
+        /// What it counted.
+        figures: Figures,
     },
 }
 
@@ -51,17 +57,14 @@ impl Ran {
 
 impl Verdict {
     /// Of a test on the host.
-    pub fn of_host(result: Result<()>, took: Duration) -> Self {
-        let outcome = match result {
-            Ok(()) => Outcome::Passed,
-            Err(error) => Outcome::Failed {
-                reason: format!("{error:#}"),
+    pub fn of_host(result: Result<Figures>, took: Duration) -> Self {
+        match result {
+            Ok(figures) => Self {
+                outcome: Outcome::Passed,
+                took,
+                ran: Some(Ran::Host { figures }),
             },
-        };
-        Self {
-            outcome,
-            took,
-            ran: None,
+            Err(error) => Self::failed(format!("{error:#}"), took, None),
         }
     }
 
@@ -364,8 +367,14 @@ mod tests {
         };
         let took = Duration::from_millis(1500);
         results
-            .write("a", &Verdict::of_host(Ok(()), took), None)
+            .write(
+                "a",
+                &Verdict::of_host(Ok(Figures::from([("executions", 7)])), took),
+                None,
+            )
             .unwrap();
+        let text = fs::read_to_string(dir.path().join("a.json")).unwrap();
+        assert!(text.contains("\"executions\": 7"), "{text}");
         assert_eq!(results.last_duration("a"), Some(took));
         let failed = Verdict::failed("why".to_owned(), took, None);
         results.write("a", &failed, None).unwrap();

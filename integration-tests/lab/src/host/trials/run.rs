@@ -21,7 +21,7 @@ use crate::host::trials::catalogue::{self, Kind, Test};
 use crate::host::trials::options::Options;
 use crate::host::trials::pool::{Pool, Request};
 use crate::host::trials::report::{Environment, Results, Verdict, closing_line};
-use crate::host::trials::workspace::{HostTest, Workspace};
+use crate::host::trials::workspace::{Fuzzing, HostTest, Workspace};
 use crate::scenarios::{self, Scenario};
 
 /// A trial of libtest-mimic is a thread that waits. More than this many need not wait at once.
@@ -146,10 +146,14 @@ impl Plan {
 
     fn run(self, options: &Options, workspace: &Workspace, extras: &[Extra], results: &Results) {
         let progress = Progress::new();
+        let fuzzing = Fuzzing {
+            plain: options.fuzz_plain,
+            seconds: options.fuzz_seconds,
+        };
         for planned in self.host {
             progress.step(&planned.name);
             let begun = Instant::now();
-            let result = workspace.run(&planned.test, options.fuzz_seconds);
+            let result = workspace.run(&planned.test, &fuzzing);
             let verdict = Verdict::of_host(result, begun.elapsed());
             progress.rest();
             deliver(&planned.name, verdict, &planned.verdict, results, None);

@@ -2,6 +2,7 @@
 
 //! The tests that need no lab: format, lints, each package's own tests, models, fuzz targets.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,6 +37,18 @@ pub enum HostTest {
     /// A fuzz target, for a while.
     Fuzz(String),
 }
+
+/// How fuzz targets run.
+#[derive(Clone, Copy, Debug)]
+pub struct Fuzzing {
+    /// Without AddressSanitizer.
+    pub plain: bool,
+    /// Each, for so long.
+    pub seconds: u32,
+}
+
+/// What a test counted, by name.
+pub type Figures = BTreeMap<&'static str, u64>;
 
 /// What the workspace has.
 pub struct Workspace {
@@ -113,7 +126,7 @@ impl Workspace {
     }
 
     /// Runs one; the error holds the last lines of what it printed.
-    pub fn run(&self, test: &HostTest, fuzz_seconds: u32) -> Result<()> {
+    pub fn run(&self, test: &HostTest, fuzzing: &Fuzzing) -> Result<Figures> {
         let mut command = Command::new(cargo());
         command.current_dir(&self.root);
         match test {
@@ -134,34 +147,54 @@ impl Workspace {
                 .args(["--target-dir", "target/loom", "--", "model", "mutation"])
                 .env_remove("CARGO_ENCODED_RUSTFLAGS")
                 .env("RUSTFLAGS", "--cfg loom"),
-            HostTest::Fuzz(target) => self.fuzz(&mut command, target, fuzz_seconds)?,
+            HostTest::Fuzz(target) => self.fuzz(&mut command, target, fuzzing)?,
         };
         let limit = match test {
-            HostTest::Fuzz(_) => LIMIT + Duration::from_secs(fuzz_seconds.into()),
+            HostTest::Fuzz(_) => LIMIT + Duration::from_secs(fuzzing.seconds.into()),
             _ => LIMIT,
         };
         let said = finish(command, limit)?;
-        if matches!(test, HostTest::Model(_)) {
-            ensure!(
-                passed(&said) > 0,
-                "no model ran: none of the package's tests has `model` or `mutation` in its name"
-            );
-        }
-        Ok(())
+        let figures = match test {
+            HostTest::Format | HostTest::Lint => Figures::new(),
+            HostTest::Package(_) => Figures::from([("tests", passed(&said))]),
+            HostTest::Model(_) => {
+                ensure!(
+                    passed(&said) > 0,
+                    "no model ran: none of the package's tests has `model` or `mutation` in its name"
+                );
+                Figures::from([("tests", passed(&said))])
+            }
+            HostTest::Fuzz(_) => Figures::from([
+                ("executions", executions(&said)?),
+                ("address_sanitizer", u64::from(!fuzzing.plain)),
+            ]),
+        };
+        Ok(figures)
     }
 
     fn fuzz<'a>(
         &self,
         command: &'a mut Command,
         target: &str,
-        seconds: u32,
+        fuzzing: &Fuzzing,
     ) -> Result<&'a mut Command> {
         let tools = cargo_fuzz()?;
+        let (sanitizer, build) = match fuzzing.plain {
+            true => ("none", "target/plain"),
+            false => ("address", "target"),
+        };
+        let dir = self.root.join(FUZZ);
         *command = Command::new(tools.join("bin/cargo-fuzz"));
         Ok(command
-            .args(["run", target, "--fuzz-dir"])
-            .arg(self.root.join(FUZZ))
-            .args(["--", &format!("-max_total_time={seconds}"), "-verbosity=0"])
+            .args(["run", target, "--sanitizer", sanitizer])
+            .arg("--fuzz-dir")
+            .arg(&dir)
+            // A build of its own, or each kind would be built anew after the other.
+            .arg("--target-dir")
+            .arg(dir.join(build))
+            .arg("--")
+            .arg(format!("-max_total_time={}", fuzzing.seconds))
+            .args(["-verbosity=0", "-print_final_stats=1"])
             .current_dir(&self.root)
             // The sanitizer's flag is unstable, the compiler we have is not.
             .env("RUSTC_BOOTSTRAP", "1"))
@@ -183,6 +216,19 @@ fn passed(said: &str) -> u64 {
         rest.split_once(" passed")?.0.parse::<u64>().ok()
     });
     counts.sum()
+}
+
+/// How many inputs a fuzz target was given, by libFuzzer's closing lines.
+fn executions(said: &str) -> Result<u64> {
+    let mut counts = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    let count = counts
+        .next()
+        .context("the fuzzer does not say what it did")?;
+    let count = count.trim().parse()?;
+    ensure!(count > 0, "the fuzzer ran no input");
+    Ok(count)
 }
 
 fn fuzz_targets(dir: &Path) -> Result<Vec<String>> {
@@ -291,6 +337,15 @@ mod tests {
         assert_eq!(passed(&format!("running\n{}\n{}\n", line(3), line(4))), 7);
         assert_eq!(passed(&line(0)), 0);
         assert_eq!(passed(""), 0);
+    }
+
+    #[test]
+    fn a_fuzzer_that_ran_nothing_is_seen() {
+        let said = "Done 84650 runs in 23 second(s)\nstat::number_of_executed_units: 84650\n\
+                    stat::average_exec_per_sec:     3680\n";
+        assert_eq!(executions(said).unwrap(), 84_650);
+        executions("stat::number_of_executed_units: 0\n").unwrap_err();
+        executions("INFO: Seed: 3\n").unwrap_err();
     }
 
     #[test]

@@ -474,6 +474,7 @@ static const struct attribute_group *vpr_groups[] = { &vpr_flush_group, NULL };
 
 #ifdef VPR_FAULTS
 static atomic_t fail_kick, drop_completion, drop_interrupt, bad_request, skip_restore;
+static atomic_t take_page;
 
 static unsigned long fake_start = ULONG_MAX, fake_size = ULONG_MAX;
 module_param(fake_start, ulong, 0644);
@@ -515,6 +516,8 @@ module_param_cb(bad_request, &vpr_fault_ops, &bad_request, 0644);
 MODULE_PARM_DESC(bad_request, "so many of the next requests have no room for the status");
 module_param_cb(skip_restore, &vpr_fault_ops, &skip_restore, 0644);
 MODULE_PARM_DESC(skip_restore, "so many of the next resumes fail before they reach the driver");
+module_param_cb(take_page, &vpr_fault_ops, &take_page, 0644);
+MODULE_PARM_DESC(take_page, "so many of the next requests need a page, and can't wait for it");
 MODULE_INFO(faults, "This build can break its device on purpose: for tests only.");
 
 bool vpr_fault_fail_kick(void)
@@ -557,6 +560,17 @@ bool vpr_fault_bad_request(void)
 bool vpr_fault_skip_restore(void)
 {
 	return atomic_dec_if_positive(&skip_restore) >= 0;
+}
+
+bool vpr_fault_no_page(void)
+{
+	unsigned long page;
+
+	if (atomic_dec_if_positive(&take_page) < 0)
+		return false;
+	page = __get_free_page(GFP_NOWAIT | __GFP_NOWARN);
+	free_page(page);
+	return !page;
 }
 
 int vpr_add_readable(struct vpr_device *dev, void *command,

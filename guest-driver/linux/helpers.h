@@ -73,6 +73,7 @@ bool vpr_fault_region(u64 *start, u64 *size);
 void vpr_fault_features(struct virtio_device *vdev);
 bool vpr_fault_bad_request(void);
 bool vpr_fault_skip_restore(void);
+bool vpr_fault_no_page(void);
 int vpr_add_readable(struct vpr_device *dev, void *command,
 		     unsigned long cookie);
 

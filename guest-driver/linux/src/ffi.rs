@@ -86,5 +86,6 @@ unsafe extern "C" {
     pub fn vpr_fault_fail_kick() -> bool;
     pub fn vpr_fault_drop_completion() -> bool;
     pub fn vpr_fault_bad_request() -> bool;
+    pub fn vpr_fault_no_page() -> bool;
     pub fn vpr_add_readable(dev: *mut CDevice, command: *mut c_void, cookie: c_ulong) -> c_int;
 }

@@ -98,6 +98,11 @@ impl Platform for Kernel {
     fn publish(&self, request: &Request, cookie: Cookie) -> Result<(), Refusal> {
         #[cfg(vpr_faults)]
         // SAFETY: always allowed.
+        if unsafe { ffi::vpr_fault_no_page() } {
+            return Err(Refusal::NoMemory);
+        }
+        #[cfg(vpr_faults)]
+        // SAFETY: always allowed.
         if unsafe { ffi::vpr_fault_bad_request() } {
             return self
                 .handle

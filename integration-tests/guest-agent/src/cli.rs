@@ -75,7 +75,7 @@ enum Command {
         /// How much
         #[arg(long)]
         mib: usize,
-        /// For how long
+        /// For how long at least
         #[arg(long)]
         seconds: u64,
     },

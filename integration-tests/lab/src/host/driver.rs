@@ -18,7 +18,7 @@ use crate::host::programs;
 use crate::host::progress::Progress;
 
 /// The modules of a build, in load order.
-pub const MODULES: &[&str] = &["virtio_pmem_rs.ko", "flusher.ko"];
+pub const MODULES: &[&str; 2] = &["virtio_pmem_rs.ko", "flusher.ko"];
 
 /// What is asked of the driver's Makefile.
 #[derive(Clone, Copy, Debug)]

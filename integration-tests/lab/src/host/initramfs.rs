@@ -34,8 +34,16 @@ const GUEST_MODULES: &[&str] = &[
 /// The stock driver, `/etc/agent/driver-c`.
 const DRIVER_C: &[&str] = &["nd_virtio", "virtio_pmem"];
 
-/// A module for tests that comes with our driver: packed, and loaded only on order.
-const ON_ORDER: &str = "flusher.ko";
+/// A module of our driver, as a guest has it.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// Its name below `/modules`.
+    pub name: String,
+    /// The file on the host.
+    pub path: PathBuf,
+    /// Loaded by the agent at boot, or only on order.
+    pub at_boot: bool,
+}
 
 /// What the guests run besides the agent.
 const GUEST_PROGRAMS: &[&str] = &[
@@ -126,9 +134,9 @@ pub fn lab_base(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     )
 }
 
-/// Writes `base` to `path`, then `init` as `/init`, and the modules of our driver with their list,
-/// `/etc/agent/driver-rust`, if there are any. The test module [`ON_ORDER`] is not in the list.
-pub fn complete(path: &Path, base: &Path, init: &Path, driver: &[PathBuf]) -> Result<()> {
+/// Writes `base` to `path`, then `init` as `/init`, and the modules of our driver, if there are any,
+/// with the list of those that are loaded at boot, `/etc/agent/driver-rust`.
+pub fn complete(path: &Path, base: &Path, init: &Path, driver: &[Packed]) -> Result<()> {
     let mut archive = Archive::create(path)?;
     archive.append(base)?;
     archive.file("init", 0o755, &fs::read(init)?)?;
@@ -137,10 +145,10 @@ pub fn complete(path: &Path, base: &Path, init: &Path, driver: &[PathBuf]) -> Re
     }
     let mut list = String::new();
     for module in driver {
-        let file = module.file_name().unwrap_or_default().to_string_lossy();
-        archive.file(&format!("modules/{file}"), 0o644, &fs::read(module)?)?;
-        if file != ON_ORDER {
-            list.push_str(&format!("/modules/{file}\n"));
+        let name = &module.name;
+        archive.file(&format!("modules/{name}"), 0o644, &fs::read(&module.path)?)?;
+        if module.at_boot {
+            list.push_str(&format!("/modules/{name}\n"));
         }
     }
     archive.file("etc/agent/driver-rust", 0o644, list.as_bytes())?;
@@ -291,13 +299,17 @@ mod tests {
         ] {
             fs::write(path(name), content).unwrap();
         }
-        complete(
-            &path("out"),
-            &path("base"),
-            &path("agent"),
-            &[path("a.ko"), path("b.ko"), path("flusher.ko")],
-        )
-        .unwrap();
+        let packed = |name: &str, at_boot| Packed {
+            name: name.to_owned(),
+            path: path(name),
+            at_boot,
+        };
+        let driver = [
+            packed("a.ko", true),
+            packed("b.ko", true),
+            packed("flusher.ko", false),
+        ];
+        complete(&path("out"), &path("base"), &path("agent"), &driver).unwrap();
         let whole = fs::read(path("out")).unwrap();
         assert!(whole.starts_with(&fs::read(path("base")).unwrap()));
         let text = String::from_utf8_lossy(&whole);

@@ -3,7 +3,6 @@
 //! Everything a lab needs, made or found in the cache.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,7 +13,7 @@ use crate::host::build_root::BuildRoot;
 use crate::host::cache::{Cache, Key};
 use crate::host::driver::{self, Flavour};
 use crate::host::guests::{self, GuestAssets, GuestKernel};
-use crate::host::initramfs;
+use crate::host::initramfs::{self, Packed};
 use crate::host::kasan;
 use crate::host::kernel::{KASAN, Kernel, SERIES, Source};
 use crate::host::lab;
@@ -22,6 +21,7 @@ use crate::host::packages;
 use crate::host::programs::{self, Programs};
 use crate::host::progress::Progress;
 use crate::host::rootfs;
+use crate::inside::driver::FAULTS;
 use crate::job::Driver;
 
 /// All that a lab is started from.
@@ -152,13 +152,13 @@ fn complete(
     stem: &str,
     base: &Path,
     init: &Path,
-    driver: &[PathBuf],
+    driver: &[Packed],
 ) -> Result<PathBuf> {
-    let mut key = Key::new("complete 1")
+    let mut key = Key::new("complete 2")
         .text(&base.to_string_lossy())
         .file(init)?;
     for module in driver {
-        key = key.text(&module.to_string_lossy()).file(module)?;
+        key = key.text(&module.name).file(&module.path)?;
     }
     cache.keep("images", stem, ".cpio", &key, |path| {
         initramfs::complete(path, base, init, driver)
@@ -225,18 +225,25 @@ fn build_driver(progress: &Progress, cache: &Cache, apt: &Apt, kernels: &[&Kerne
     driver::build(progress, cache, &root, kernels)
 }
 
-/// They load in the order of their names.
-fn rust_driver(release: &str) -> Result<Vec<PathBuf>> {
-    let Ok(entries) = fs::read_dir(driver::dir(Flavour::Normal, release)?) else {
-        return Ok(Vec::new());
-    };
-    let mut modules = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "ko") {
-            modules.push(path);
+/// What has been built: the driver, and for scenarios to load the test module and the build with
+/// fault hooks.
+fn rust_driver(release: &str) -> Result<Vec<Packed>> {
+    let [module, flusher] = driver::MODULES;
+    let mut found = Vec::new();
+    for (flavour, file, name, at_boot) in [
+        (Flavour::Normal, module, *module, true),
+        (Flavour::Normal, flusher, *flusher, false),
+        (Flavour::Faults, module, FAULTS, false),
+    ] {
+        let path = driver::dir(flavour, release)?.join(file);
+        if path.is_file() {
+            let name = name.to_owned();
+            found.push(Packed {
+                name,
+                path,
+                at_boot,
+            });
         }
     }
-    modules.sort();
-    Ok(modules)
+    Ok(found)
 }

@@ -17,6 +17,8 @@ use crate::job::Driver;
 /// Our driver's module in the guest.
 const MODULE: &str = "/modules/virtio_pmem_rs.ko";
 const FLUSHER: &str = "/modules/flusher.ko";
+/// The driver's build with fault hooks, below `/modules`.
+pub const FAULTS: &str = "virtio_pmem_rs-faults.ko";
 
 /// Boots a guest whose driver is loaded with these parameters; the kernel's own has none.
 pub fn boot(context: &Context, pmem: Vec<Pmem>, parameters: &str) -> Result<Guest> {
@@ -26,9 +28,19 @@ pub fn boot(context: &Context, pmem: Vec<Pmem>, parameters: &str) -> Result<Gues
         guest.devices(count)?;
         return Ok(guest);
     }
+    boot_module(context, pmem, MODULE, parameters)
+}
+
+/// Boots a guest with our driver's build with fault hooks, whatever driver was asked for.
+pub fn boot_faulty(context: &Context, pmem: Vec<Pmem>, parameters: &str) -> Result<Guest> {
+    boot_module(context, pmem, &format!("/modules/{FAULTS}"), parameters)
+}
+
+fn boot_module(context: &Context, pmem: Vec<Pmem>, path: &str, parameters: &str) -> Result<Guest> {
+    let count = pmem.len();
     let mut guest = context.boot_with(pmem, "none")?;
     guest.done(Step::ModuleLoad {
-        path: MODULE.to_owned(),
+        path: path.to_owned(),
         parameters: parameters.to_owned(),
     })?;
     guest.devices(count)?;

@@ -101,7 +101,7 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
-        control: "a flush path that waits for memory which only a flush can free",
+        control: "a flush path that needs memory: see the control",
         expect: Expect::Pass,
         groups: LAB,
         limit: minutes(6),
@@ -109,6 +109,20 @@ pub const ALL: &[Scenario] = &[
         run: memory_pressure::run,
         settings: &[],
         summary: "fsync while the guest reclaims and swaps to a device of the same driver",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "it is one: each request of the driver needs a page that it can't wait for",
+        expect: Expect::Failure(&["the load `load` met", "errors; the first:"]),
+        groups: LAB,
+        limit: minutes(6),
+        name: "memory-pressure-control",
+        run: memory_pressure::run,
+        settings: &[("driver_fault", "take_page=1000000000"), ("seconds", "5")],
+        summary: "memory-pressure sees a driver that allocates without being allowed to sleep",
         usual: Usual {
             kernel: "6.12",
             ..RUST

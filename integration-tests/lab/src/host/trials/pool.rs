@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow};
 
-use crate::host::lab::{Lab, last_words};
+use crate::host::accel::Accel;
+use crate::host::lab::{self, Lab, last_words};
 use crate::host::machine::Next;
 use crate::host::progress::Progress;
 use crate::host::setup::Assets;
 use crate::host::share::Extra;
 use crate::host::trials::batch;
 use crate::host::trials::report::{Ran, Verdict};
-use crate::job::{Record, Trial, TrialResult, Work};
+use crate::job::{Outcome, Record, Trial, TrialResult, Work};
 
 /// From QEMU's start to the first record; half a minute at most, if the machine is not busy.
 const BOOT: Duration = Duration::from_secs(300);
@@ -39,6 +40,15 @@ const BOOTS: u32 = 2;
 /// finding, one that does so again may be.
 const LOSSES: u32 = 2;
 
+/// Guests that the emulator may take from a scenario before it fails.
+const EMULATOR_FAULTS: u32 = 3;
+
+/// What cloud-hypervisor says of such a guest. QEMU's SVM leaves the type of the exception that the guest took last in
+/// EXITINTINFO, without its valid bit; KVM looks at the type only (svm_check_emulate_instruction) and takes
+/// an access to a page of registers that it has not met before for one that happens within the delivery of the
+/// exception. See docs/cloud-hypervisor.md.
+const EMULATOR_FAULT: &str = "Unexpected exit reason on vcpu run: InternalError";
+
 /// A scenario to run, and where its verdict goes.
 pub struct Request {
     /// What to run.
@@ -53,6 +63,8 @@ pub struct Request {
     pub failed_boots: u32,
     /// Labs that were lost while it ran.
     pub lost_labs: u32,
+    /// Guests that were lost to the emulator.
+    pub emulator_faults: u32,
 }
 
 /// Labs and what they have to do.
@@ -116,6 +128,7 @@ impl<'a> Pool<'a> {
         self.progress
             .step(&format!("starting a lab for {}", names(&trials)));
         let lab = Lab::start(self.assets, Work::Trials { trials }, self.extras)?;
+        let emulated = lab::accel(self.assets)? == Accel::Tcg;
         let mut deadline = Instant::now() + BOOT;
         let mut running = false;
         loop {
@@ -138,7 +151,7 @@ impl<'a> Pool<'a> {
                     Record::Finished { result, trial } => {
                         running = false;
                         self.progress.rest();
-                        shift.finish(trial, *result);
+                        shift.finish(trial, *result, emulated);
                         deadline = Instant::now() + GRACE;
                     }
                     Record::Done => return Ok(()),
@@ -157,6 +170,15 @@ impl<'a> Pool<'a> {
             }
         }
     }
+}
+
+fn is_emulator_fault(result: &TrialResult) -> bool {
+    let failed = matches!(result.outcome, Outcome::Failed { .. });
+    failed
+        && result
+            .logs
+            .iter()
+            .any(|log| log.text.contains(EMULATOR_FAULT))
 }
 
 fn names(trials: &[Trial]) -> String {
@@ -201,9 +223,31 @@ impl Shift {
         request.map_or(Duration::ZERO, |request| request.limit)
     }
 
-    fn finish(&mut self, index: usize, result: TrialResult) {
+    fn finish(&mut self, index: usize, mut result: TrialResult, emulated: bool) {
         self.running = None;
-        if let Some(request) = self.requests.get_mut(index).and_then(Option::take) {
+        let Some(slot) = self.requests.get_mut(index) else {
+            return;
+        };
+        if let Some(request) = slot
+            && emulated
+            && is_emulator_fault(&result)
+        {
+            request.emulator_faults += 1;
+            if request.emulator_faults < EMULATOR_FAULTS {
+                let name = &request.trial.scenario;
+                eprintln!(
+                    "{name} runs once more, as the emulator lost its guest: {EMULATOR_FAULT}"
+                );
+                return;
+            }
+        }
+        if let Some(request) = slot.take() {
+            if request.emulator_faults > 0 {
+                let count = request.emulator_faults.into();
+                result
+                    .measurements
+                    .insert("emulator_faults".to_owned(), count);
+            }
             request.answer(Verdict::of_lab(result));
         }
     }
@@ -266,7 +310,7 @@ mod tests {
     use std::sync::mpsc::{self, Receiver};
 
     use super::*;
-    use crate::job::{Driver, Outcome, VmmChoice, VmmKind};
+    use crate::job::{Driver, Log, VmmChoice, VmmKind};
 
     fn request(name: &str) -> (Request, Receiver<Verdict>) {
         let (verdict, receiver) = mpsc::channel();
@@ -290,6 +334,7 @@ mod tests {
                 verdict,
                 failed_boots: 0,
                 lost_labs: 0,
+                emulator_faults: 0,
             },
             receiver,
         )
@@ -303,6 +348,65 @@ mod tests {
             .collect()
     }
 
+    fn result(trial: Trial, outcome: Outcome, log: &str) -> TrialResult {
+        TrialResult {
+            duration_ms: 5,
+            logs: vec![Log {
+                name: "vmm-1.log".to_owned(),
+                text: log.to_owned(),
+            }],
+            measurements: BTreeMap::new(),
+            outcome,
+            trial,
+            vmm_version: None,
+        }
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Failed {
+            reason: "the line to the guest failed".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_guest_that_the_emulator_lost_is_tried_again_and_counted() {
+        let (a, got) = request("a");
+        let trial = a.trial.clone();
+        let log = format!("ERROR: {EMULATOR_FAULT}");
+        let lost = || result(trial.clone(), failed(), &log);
+        let again = |request| {
+            let mut shift = Shift::new(vec![request]);
+            shift.start(0);
+            shift.finish(0, lost(), true);
+            shift.left().pop()
+        };
+        let a = again(again(a).unwrap()).unwrap();
+        got.try_recv().unwrap_err();
+        assert!(again(a).is_none());
+        let verdict = got.recv().unwrap();
+        assert!(!verdict.is_passed());
+        let measured = &verdict.result().unwrap().measurements;
+        assert_eq!(measured["emulator_faults"], EMULATOR_FAULTS);
+    }
+
+    #[test]
+    fn only_a_failed_scenario_on_an_emulator_whose_log_says_so_is_tried_again() {
+        for (outcome, log, emulated) in [
+            (failed(), EMULATOR_FAULT, false),
+            (failed(), "another reason", true),
+            (Outcome::Passed, EMULATOR_FAULT, true),
+        ] {
+            let (a, got) = request("a");
+            let result = result(a.trial.clone(), outcome, log);
+            let mut shift = Shift::new(vec![a]);
+            shift.start(0);
+            shift.finish(0, result, emulated);
+            let verdict = got.try_recv().unwrap();
+            assert!(verdict.result().unwrap().measurements.is_empty());
+            assert!(left(shift).is_empty());
+        }
+    }
+
     #[test]
     fn a_scenario_under_which_two_labs_die_fails_and_no_other() {
         let (a, got_a) = request("a");
@@ -311,15 +415,7 @@ mod tests {
         let mut shift = Shift::new(vec![a, b, c]);
         shift.start(0);
         let trial = shift.trials().remove(0);
-        let result = TrialResult {
-            duration_ms: 5,
-            logs: Vec::new(),
-            measurements: BTreeMap::new(),
-            outcome: Outcome::Passed,
-            trial,
-            vmm_version: None,
-        };
-        shift.finish(0, result);
+        shift.finish(0, result(trial, Outcome::Passed, ""), false);
         shift.start(1);
         shift.blame(&anyhow!("gone"));
         let again = shift.left();

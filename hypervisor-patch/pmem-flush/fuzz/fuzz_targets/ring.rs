@@ -73,6 +73,8 @@ fn run(device: &mut TestDevice, data: &[u8]) {
     device.kick();
     device.settle();
     assert_eq!(device.driver.status(head), 0);
+    // One device serves millions of inputs: what it logged must not pile up.
+    device.events.take();
 }
 
 fuzz_target!(|data: &[u8]| DEVICE.with_borrow_mut(|device| run(device, data)));

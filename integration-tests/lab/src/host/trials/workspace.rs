@@ -184,6 +184,7 @@ impl Workspace {
             false => ("address", "target"),
         };
         let dir = self.root.join(FUZZ);
+        sow(&dir, target).with_context(|| format!("cannot unpack the seeds of {target}"))?;
         *command = Command::new(tools.join("bin/cargo-fuzz"));
         Ok(command
             .args(["run", target, "--sanitizer", sanitizer])
@@ -216,6 +217,34 @@ fn passed(said: &str) -> u64 {
         rest.split_once(" passed")?.0.parse::<u64>().ok()
     });
     counts.sum()
+}
+
+/// Puts a target's kept inputs where the fuzzer looks for some, so that it runs all of them first and goes on
+/// from there.
+fn sow(dir: &Path, target: &str) -> Result<()> {
+    let seeds = dir.join("seeds").join(target).with_extension("hex");
+    if !seeds.is_file() {
+        return Ok(());
+    }
+    let corpus = dir.join("corpus").join(target);
+    fs::create_dir_all(&corpus)?;
+    let text = fs::read_to_string(&seeds)?;
+    for (line, number) in text.lines().zip(1..) {
+        if !line.starts_with('#') {
+            let seed = unhex(line).with_context(|| format!("line {number} is not hex"))?;
+            fs::write(corpus.join(format!("seed-{number}")), seed)?;
+        }
+    }
+    Ok(())
+}
+
+fn unhex(line: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = line.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
+    let byte = |&[high, low]: &[u8; 2]| Some(digit(high)? << 4 | digit(low)?);
+    pairs.iter().map(byte).collect()
 }
 
 /// How many inputs a fuzz target was given, by libFuzzer's closing lines.
@@ -337,6 +366,25 @@ mod tests {
         assert_eq!(passed(&format!("running\n{}\n{}\n", line(3), line(4))), 7);
         assert_eq!(passed(&line(0)), 0);
         assert_eq!(passed(""), 0);
+    }
+
+    #[test]
+    fn seeds_are_unpacked_and_bad_ones_named() {
+        let dir = tempfile::tempdir().unwrap();
+        sow(dir.path(), "a").unwrap();
+        let seeds = dir.path().join("seeds");
+        fs::create_dir(&seeds).unwrap();
+        fs::write(seeds.join("a.hex"), "# text\n00ff\n7a\n").unwrap();
+        sow(dir.path(), "a").unwrap();
+        let seed = |name: &str| fs::read(dir.path().join("corpus/a").join(name));
+        assert_eq!(seed("seed-2").unwrap(), [0, 255]);
+        assert_eq!(seed("seed-3").unwrap(), [0x7a]);
+        seed("seed-1").unwrap_err();
+        for bad in ["0", "0g", "+1"] {
+            fs::write(seeds.join("a.hex"), bad).unwrap();
+            let error = sow(dir.path(), "a").unwrap_err().to_string();
+            assert_eq!(error, "line 1 is not hex");
+        }
     }
 
     #[test]

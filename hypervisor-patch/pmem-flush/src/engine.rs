@@ -277,7 +277,7 @@ impl FlushEngine {
         observer: Arc<dyn Observer>,
         coordinator: impl FnOnce(SyncMode, SyncErrorPolicy) -> Coordinator,
     ) -> Result<Self, Error> {
-        let filter = seccomp::program(config.seccomp)?;
+        let filters = seccomp::programs(config.seccomp)?;
         let private = config.private.map(PrivatePages::new);
         #[cfg_attr(
             not(feature = "fault-injection"),
@@ -292,7 +292,7 @@ impl FlushEngine {
         Worker {
             shared: shared.clone(),
             backend,
-            filter,
+            filters,
             #[cfg(feature = "fault-injection")]
             late: match config.fault {
                 Some(Fault::Late(time)) => Some(time),

@@ -35,6 +35,11 @@ impl Default for WorkerSeccomp {
 /// The calls the worker needs, in the form seccompiler and cloud-hypervisor's
 /// tables use.
 ///
+/// Among them is opening a file for reading: glibc does so before it gives memory
+/// back for the first time, in whichever thread that happens, and can do without.
+/// Under [`WorkerSeccomp::Rules`] it is let through and fails with `EACCES`; a host's own
+/// program may do the same with a second filter.
+///
 /// # Errors
 ///
 /// None that depends on input; seccompiler checks each rule it is given.
@@ -45,6 +50,12 @@ pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
             .and_then(|condition| SeccompRule::new(vec![condition]))
             .map_err(backend)
     };
+    let writes = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
+    let to_read = only_if(
+        2,
+        SeccompCmpOp::MaskedEq(u64::from(writes.unsigned_abs())),
+        libc::O_RDONLY,
+    )?;
     // fstat in its forms: of an open file only, never of a path.
     let empty_path = u64::from(libc::AT_EMPTY_PATH.unsigned_abs());
     let of_open_file = |flags| {
@@ -73,6 +84,8 @@ pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
         (libc::SYS_mprotect, vec![]),
         (libc::SYS_mremap, vec![]),
         (libc::SYS_munmap, vec![]),
+        (libc::SYS_openat, vec![to_read]),
+        (libc::SYS_read, vec![]),
         // signals and the thread's end
         (libc::SYS_close, vec![]),
         // A debug build asks whether what it closes is open.
@@ -93,16 +106,31 @@ fn backend(error: BackendError) -> Error {
     Error::BuildFilter(seccompiler::Error::Backend(error))
 }
 
-/// The program for a choice; empty for none.
-pub(crate) fn program(choice: WorkerSeccomp) -> Result<BpfProgram, Error> {
+/// The programs for a choice, all of which apply.
+pub(crate) fn programs(choice: WorkerSeccomp) -> Result<Vec<BpfProgram>, Error> {
     let action = match choice {
         WorkerSeccomp::Off => return Ok(Vec::new()),
-        WorkerSeccomp::Program(program) => return Ok(program),
+        WorkerSeccomp::Program(program) => return Ok(vec![program]),
         WorkerSeccomp::Rules(action) => action,
     };
-    let rules: BTreeMap<_, _> = worker_rules()?.into_iter().collect();
     let arch = env::consts::ARCH.try_into().map_err(backend)?;
-    SeccompFilter::new(rules, action, SeccompAction::Allow, arch)
-        .and_then(BpfProgram::try_from)
-        .map_err(backend)
+    let program = |rules: BTreeMap<_, _>, others, these| {
+        SeccompFilter::new(rules, others, these, arch)
+            .and_then(BpfProgram::try_from)
+            .map_err(backend)
+    };
+    let denied = SeccompAction::Errno(libc::EACCES.unsigned_abs());
+    Ok(vec![
+        // The most severe answer of all is the one that counts.
+        program(
+            BTreeMap::from([(libc::SYS_openat, vec![])]),
+            SeccompAction::Allow,
+            denied,
+        )?,
+        program(
+            worker_rules()?.into_iter().collect(),
+            action,
+            SeccompAction::Allow,
+        )?,
+    ])
 }

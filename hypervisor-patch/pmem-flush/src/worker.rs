@@ -21,8 +21,8 @@ use crate::latch::LatchCause;
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) backend: Arc<dyn SyncBackend>,
-    /// Empty for no filter.
-    pub(crate) filter: BpfProgram,
+    /// All apply; an empty one is none.
+    pub(crate) filters: Vec<BpfProgram>,
     #[cfg(feature = "fault-injection")]
     pub(crate) late: Option<Duration>,
 }
@@ -36,11 +36,10 @@ impl Worker {
         thread::Builder::new()
             .name(name)
             .spawn(move || {
-                let filtered = if self.filter.is_empty() {
-                    Ok(())
-                } else {
-                    apply_filter(&self.filter).map_err(Error::ApplyFilter)
-                };
+                let mut filters = self.filters.iter().filter(|filter| !filter.is_empty());
+                let filtered = filters
+                    .try_for_each(|filter| apply_filter(filter))
+                    .map_err(Error::ApplyFilter);
                 let run = filtered.is_ok();
                 let _ = sender.send(filtered);
                 drop(sender);

@@ -75,9 +75,9 @@ enum Command {
         /// How much
         #[arg(long)]
         mib: usize,
-        /// For how long at least
+        /// Goes on until this file, which it makes, is written to
         #[arg(long)]
-        seconds: u64,
+        until: PathBuf,
     },
     /// Take orders on standard input and answer on standard output
     Serve,
@@ -186,7 +186,7 @@ pub fn run() -> ExitCode {
             verbose,
             steps,
         } => order(&socket, Duration::from_secs(timeout), verbose, &steps),
-        Command::Hog { mib, seconds } => hog::run(mib, Duration::from_secs(seconds)).map(|pages| {
+        Command::Hog { mib, until } => hog::run(mib, &until).map(|pages| {
             println!("{pages}");
             true
         }),

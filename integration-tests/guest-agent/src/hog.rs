@@ -2,52 +2,71 @@
 
 //! A program that wants more memory than there is, so that the kernel reclaims all the time.
 
+use std::fs::File;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 const PAGE: usize = 4096;
-/// However long they take.
-const ROUNDS: u8 = 2;
+/// Rounds that are made in any case: after the second one, what was swapped out has come back.
+const ROUNDS: u64 = 2;
 
-/// Writes to each page of `mib` MiB, twice and then over and over for this time, and returns how many
-/// pages it wrote. A page that was swapped out comes back for its write and must go out again. The two
-/// rounds are for slow machines, on which the time is over before memory is short.
-pub fn run(mib: usize, time: Duration) -> Result<u64, String> {
+/// Writes to each page of `mib` MiB, over and over until somebody writes to the file `until`, which it makes, and
+/// returns how many pages it wrote. A page that was swapped out comes back for its write and must go out again.
+pub fn run(mib: usize, until: &Path) -> Result<u64, String> {
     let bytes = mib
         .checked_mul(1 << 20)
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| format!("--mib {mib}: give a size that memory can have"))?;
+    let end = File::create_new(until).map_err(|error| format!("{}: {error}", until.display()))?;
+    let is_over = || end.metadata().map_or(true, |metadata| metadata.len() > 0);
     let mut memory = vec![0_u8; bytes];
-    let end = Instant::now() + time;
     let mut pages = 0;
-    for round in 1..=u8::MAX {
+    for round in 1_u64.. {
         for page in memory.chunks_mut(PAGE) {
-            page[0] = round;
+            page[0] = page[0].wrapping_add(1);
             pages += 1;
-            // A look at the clock for each page would be slow where clocks are.
-            if round > ROUNDS && pages % 64 == 0 && Instant::now() >= end {
-                black_box(&memory);
-                return Ok(pages);
+            // A look at the file for each page would take longer than the page.
+            if round > ROUNDS && pages % 64 == 0 && is_over() {
+                break;
             }
         }
+        black_box(&memory);
+        if round >= ROUNDS && is_over() {
+            break;
+        }
     }
-    black_box(&memory);
     Ok(pages)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+    use std::thread;
+
     use super::*;
 
     #[test]
-    fn it_writes_until_its_time_is_over() {
-        let begun = Instant::now();
-        let pages = run(1, Duration::ZERO).unwrap();
-        assert_eq!(pages, 2 * 256 + 64);
-        // 255 rounds at most: it ends though its time is not over.
-        assert_eq!(run(1, Duration::from_secs(3600)).unwrap(), 255 * 256);
-        assert!(begun.elapsed() < Duration::from_secs(600));
-        run(0, Duration::ZERO).unwrap_err();
-        run(usize::MAX, Duration::ZERO).unwrap_err();
+    fn it_writes_to_all_memory_twice_until_the_file_is_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let until = dir.path().join("until");
+        run(0, &until).unwrap_err();
+        run(usize::MAX, &until).unwrap_err();
+        let hog = thread::spawn({
+            let until = until.clone();
+            move || run(1, &until)
+        });
+        // Like the agent, which writes to files that there are.
+        while OpenOptions::new()
+            .write(true)
+            .open(&until)
+            .and_then(|mut file| file.write_all(b"1"))
+            .is_err()
+        {
+            thread::yield_now();
+        }
+        assert!(hog.join().unwrap().unwrap() >= 2 * 256);
+        // A file that is there already is another's.
+        run(1, &until).unwrap_err();
     }
 }

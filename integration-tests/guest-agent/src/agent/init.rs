@@ -11,6 +11,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::termios::{
     FlushArg, SetArg, SpecialCharacterIndices, cfmakeraw, tcflush, tcgetattr, tcsetattr,
 };
@@ -31,6 +32,7 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 pub fn run() -> io::Result<()> {
     mounts()?;
     quiet_stdio()?;
+    stay_in_memory()?;
     // SAFETY: no other thread runs yet.
     unsafe { env::set_var("PATH", PATH) };
     let cmdline = fs::read_to_string("/proc/cmdline")?;
@@ -61,6 +63,13 @@ pub fn run() -> io::Result<()> {
     let mut orders = Orders::start(sender.clone(), true)?;
     sender.hello(driver, warnings);
     orders.run(line)
+}
+
+/// A guest that swaps has to answer nevertheless. Not the pages that nobody touches: a thread's stack is mostly those.
+fn stay_in_memory() -> io::Result<()> {
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    Ok(mlockall(flags)?)
 }
 
 fn mounts() -> io::Result<()> {

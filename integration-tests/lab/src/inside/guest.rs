@@ -224,6 +224,12 @@ impl Guest {
         self.load(step, within + SHORT)
     }
 
+    /// A load's counters as they are.
+    pub fn load_status(&mut self, name: &str) -> Result<LoadReport> {
+        let name = name.to_owned();
+        self.load(Step::LoadStatus { name }, SHORT)
+    }
+
     fn load(&mut self, step: Step, within: Duration) -> Result<LoadReport> {
         match self.order(step, within)? {
             Outcome::Load(report) => Ok(report),

@@ -60,7 +60,7 @@ pub const CONTROL: Scenario = Scenario {
 pub const LONG: Scenario = Scenario {
     groups: &["cuts-long"],
     limit: minutes(60),
-    settings: &[("moments", "1000"), ("acks", "4000")],
+    settings: &[("moments", "1000"), ("acks", "2000")],
     ..CUT
 };
 

@@ -15,6 +15,7 @@ use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::{Capability, Pmem};
 use crate::inside::wait;
 use crate::job::Driver;
+use crate::scenarios::driver::pressure::Pressure;
 use crate::scenarios::support::{ms, no_errors, value};
 
 /// Size of each device.
@@ -68,11 +69,18 @@ pub fn lying(context: &mut Context) -> Result<()> {
     for (index, lie) in lies.iter().enumerate() {
         pmem.push(device(&backing, &format!("d{index}"), Some(&lie.fault))?);
     }
-    let mut guest = boot(context, pmem, &format!("flush_timeout_ms={TIMEOUT_MS}"))?;
+    let (mut guest, room) = boot_timed(context, pmem)?;
+    let mut pressure = Pressure::start_with(context, &mut guest, room)?;
     for (index, lie) in lies.iter().enumerate() {
         context.step(&lie.fault);
         one_lie(context, &mut guest, index, lie)
             .with_context(|| format!("the lie `{}`", lie.fault))?;
+        if let Some(pressure) = &mut pressure {
+            pressure.lasts(&mut guest)?;
+        }
+    }
+    if let Some(pressure) = pressure {
+        pressure.finish(context, &mut guest)?;
     }
     guest.is_well_but(&[NOT_A_HEAD])?;
     guest.machine().alive()
@@ -119,13 +127,11 @@ pub fn silent(context: &mut Context) -> Result<()> {
     context.needs(&[Capability::Fault])?;
     let backing = room(context, 1)?;
     let data = device(&backing, "data", Some("once:silent"))?;
-    let mut guest = boot(
-        context,
-        vec![data],
-        &format!("flush_timeout_ms={TIMEOUT_MS}"),
-    )?;
+    let (mut guest, room) = boot_timed(context, vec![data])?;
     let bound = Bound::find(&mut guest, 0)?;
+    // That takes memory, which a guest that is short of it may not have.
     trace_flushes(context, &mut guest)?;
+    let mut pressure = Pressure::start_with(context, &mut guest, room)?;
 
     context.step("flush a silent device");
     let flusher = Flusher {
@@ -163,7 +169,13 @@ pub fn silent(context: &mut Context) -> Result<()> {
     ensure!(timeouts == 1, "the driver counts {timeouts} timeouts");
     let said = bound.logged(&mut guest, "did not answer")?;
     ensure!(said == 1, "the driver says so {said} times");
+    if let Some(pressure) = &mut pressure {
+        pressure.lasts(&mut guest)?;
+    }
     works_again(context, &mut guest, &bound, 0)?;
+    if let Some(pressure) = pressure {
+        pressure.finish(context, &mut guest)?;
+    }
     guest.is_well()?;
     guest.machine().alive()
 }
@@ -186,6 +198,26 @@ pub fn needs_reset(context: &mut Context) -> Result<()> {
     works_again(context, &mut guest, &bound, 0)?;
     guest.is_well()?;
     guest.machine().alive()
+}
+
+/// A guest whose driver waits [`TIMEOUT_MS`] for an answer; with `memory=short`, one with room for what is to be
+/// swapped out.
+fn boot_timed(context: &mut Context, mut pmem: Vec<Pmem>) -> Result<(Guest, Option<Backing>)> {
+    let parameters = format!("flush_timeout_ms={TIMEOUT_MS}");
+    let is_short = match context.trial.options.get("memory").map(String::as_str) {
+        Some("short") => true,
+        None => false,
+        Some(other) => bail!("--set memory={other}: it is short, or not set"),
+    };
+    if !is_short {
+        return Ok((boot(context, pmem, &parameters)?, None));
+    }
+    let index = pmem.len();
+    let (room, swap) = Pressure::device(context)?;
+    pmem.push(swap);
+    let mut guest = boot(context, pmem, &parameters)?;
+    Pressure::swap_on(&mut guest, index)?;
+    Ok((guest, Some(room)))
 }
 
 /// Room for so many devices.

@@ -9,6 +9,7 @@ pub mod busy;
 mod coalesces;
 mod faults;
 mod memory_pressure;
+mod pressure;
 mod removal;
 
 /// In the order a reader meets them.
@@ -115,13 +116,41 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        control: "as driver-lying-device; each lie must meet a guest that swaps, or the run does not count",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(8),
+        name: "memory-pressure-lying-device",
+        run: faults::lying,
+        settings: &[("memory", "short")],
+        summary: "driver-lying-device in a guest that reclaims and swaps to a good device of the same driver",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "as driver-silent-device; the flushes must meet a guest that swaps, or the run does not count",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(8),
+        name: "memory-pressure-silent-device",
+        run: faults::silent,
+        settings: &[("memory", "short")],
+        summary: "driver-silent-device in a guest that reclaims and swaps to a good device of the same driver",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+    Scenario {
         control: "it is one: each request of the driver needs a page that it can't wait for",
         expect: Expect::Failure(&["the load `load` met", "errors; the first:"]),
         groups: LAB,
         limit: minutes(6),
         name: "memory-pressure-control",
         run: memory_pressure::run,
-        settings: &[("driver_fault", "take_page=1000000000"), ("seconds", "5")],
+        settings: &[("driver_fault", "take_page=1000000000")],
         summary: "memory-pressure sees a driver that allocates without being allowed to sleep",
         usual: Usual {
             kernel: "6.12",

@@ -15,7 +15,8 @@ use crate::error::Error;
 /// The filter the worker thread runs under.
 ///
 /// A filter of the thread that makes the engine is inherited too: that
-/// thread has to be allowed what [`worker_rules`] lists.
+/// thread has to be allowed what [`worker_rules`] lists, and `prctl` and `seccomp`, by
+/// which the worker puts its own on.
 #[derive(Clone, Debug)]
 pub enum WorkerSeccomp {
     /// [`worker_rules`], and this action for every other call.
@@ -37,25 +38,13 @@ impl Default for WorkerSeccomp {
 ///
 /// Among them is opening a file for reading: glibc does so before it gives memory
 /// back for the first time, in whichever thread that happens, and can do without.
-/// Under [`WorkerSeccomp::Rules`] it is let through and fails with `EACCES`; a host's own
-/// program may do the same with a second filter.
+/// Under [`WorkerSeccomp::Rules`] it fails with `EACCES`. A program that a host makes of these rules
+/// lets it succeed.
 ///
 /// # Errors
 ///
 /// None that depends on input; seccompiler checks each rule it is given.
 pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
-    let only_if = |argument, operator, value: libc::c_int| {
-        let value = u64::from(value.unsigned_abs());
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
-            .and_then(|condition| SeccompRule::new(vec![condition]))
-            .map_err(backend)
-    };
-    let writes = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
-    let to_read = only_if(
-        2,
-        SeccompCmpOp::MaskedEq(u64::from(writes.unsigned_abs())),
-        libc::O_RDONLY,
-    )?;
     // fstat in its forms: of an open file only, never of a path.
     let empty_path = u64::from(libc::AT_EMPTY_PATH.unsigned_abs());
     let of_open_file = |flags| {
@@ -84,8 +73,10 @@ pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
         (libc::SYS_mprotect, vec![]),
         (libc::SYS_mremap, vec![]),
         (libc::SYS_munmap, vec![]),
-        (libc::SYS_openat, vec![to_read]),
+        (libc::SYS_openat, vec![to_read()?]),
         (libc::SYS_read, vec![]),
+        // a panic's message
+        (libc::SYS_gettid, vec![]),
         // signals and the thread's end
         (libc::SYS_close, vec![]),
         // A debug build asks whether what it closes is open.
@@ -100,6 +91,20 @@ pub fn worker_rules() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
         (libc::SYS_sched_yield, vec![]),
         (libc::SYS_sigaltstack, vec![]),
     ])
+}
+
+fn only_if(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result<SeccompRule, Error> {
+    let value = u64::from(value.unsigned_abs());
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .map_err(backend)
+}
+
+/// openat that changes nothing.
+fn to_read() -> Result<SeccompRule, Error> {
+    let writes = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC;
+    let operator = SeccompCmpOp::MaskedEq(u64::from(writes.unsigned_abs()));
+    only_if(2, operator, libc::O_RDONLY)
 }
 
 fn backend(error: BackendError) -> Error {
@@ -121,9 +126,10 @@ pub(crate) fn programs(choice: WorkerSeccomp) -> Result<Vec<BpfProgram>, Error> 
     };
     let denied = SeccompAction::Errno(libc::EACCES.unsigned_abs());
     Ok(vec![
-        // The most severe answer of all is the one that counts.
+        // The most severe answer of all is the one that counts. This one comes first: the other
+        // forbids to put a filter on.
         program(
-            BTreeMap::from([(libc::SYS_openat, vec![])]),
+            BTreeMap::from([(libc::SYS_openat, vec![to_read()?])]),
             SeccompAction::Allow,
             denied,
         )?,

@@ -8,9 +8,9 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pmem_flush::test_utils::PATIENCE;
 use pmem_flush::{
@@ -42,7 +42,24 @@ impl SyncBackend for Trespasser {
 }
 
 fn write_to_a_path() {
-    let _ = File::create("/dev/null");
+    let _ = File::options().write(true).open("/dev/null");
+}
+
+fn open_with(flags: libc::c_int) {
+    // SAFETY: the path is a string that ends with a 0.
+    unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | flags, 0o600) };
+}
+
+fn create_a_path() {
+    open_with(libc::O_CREAT);
+}
+
+fn truncate_a_path() {
+    open_with(libc::O_TRUNC);
+}
+
+fn panic_with_words() {
+    panic!("the worker's last words");
 }
 
 /// Not forbidden, but it fails.
@@ -81,6 +98,10 @@ fn trim_a_heap() {
 
 /// Has the worker sync once; the worker ends the process if the filter says so.
 fn sync_with(trespass: fn(), seccomp: WorkerSeccomp) -> Result<(), Error> {
+    sync_within(trespass, seccomp, PATIENCE)
+}
+
+fn sync_within(trespass: fn(), seccomp: WorkerSeccomp, time: Duration) -> Result<(), Error> {
     let backend = Arc::new(Trespasser {
         file: tempfile::tempfile().expect("file"),
         trespass,
@@ -90,7 +111,7 @@ fn sync_with(trespass: fn(), seccomp: WorkerSeccomp) -> Result<(), Error> {
         ..EngineConfig::new("pmem0")
     };
     let engine = FlushEngine::new(config, backend, Arc::new(()))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + time;
     engine.begin_drain(deadline);
     engine.wait_drain()?;
     engine.sync_file(deadline, false).map(drop)
@@ -98,9 +119,17 @@ fn sync_with(trespass: fn(), seccomp: WorkerSeccomp) -> Result<(), Error> {
 
 /// Runs one of the tests below again, in a child that then does `act`.
 fn in_child(test: &str) -> ExitStatus {
+    child(test).status
+}
+
+fn child(test: &str) -> Output {
     let mut child = Command::new(env::current_exe().expect("this test"));
-    child.args(["--exact", test, "--test-threads=1"]);
-    child.env(CHILD, "1").output().expect("child").status
+    child.args(["--exact", test, "--test-threads=1", "--nocapture"]);
+    child
+        .env(CHILD, "1")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .expect("child")
 }
 
 fn is_child() -> bool {
@@ -120,6 +149,30 @@ fn dies_of_sigsys(test: &str, trespass: fn()) {
 fn opening_a_path_to_write_kills_the_process() {
     let test = "opening_a_path_to_write_kills_the_process";
     dies_of_sigsys(test, write_to_a_path);
+}
+
+#[test]
+fn creating_a_path_kills_the_process() {
+    dies_of_sigsys("creating_a_path_kills_the_process", create_a_path);
+}
+
+#[test]
+fn truncating_a_path_kills_the_process() {
+    dies_of_sigsys("truncating_a_path_kills_the_process", truncate_a_path);
+}
+
+#[test]
+fn a_panic_gets_its_words_out() {
+    if is_child() {
+        // A worker that is gone answers nobody.
+        let time = Duration::from_secs(3);
+        let _ = sync_within(panic_with_words, WorkerSeccomp::default(), time);
+        return;
+    }
+    let said = child("a_panic_gets_its_words_out");
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert!(text.contains("the worker's last words"), "{text}");
+    assert_ne!(said.status.signal(), Some(libc::SIGSYS));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 //! A program that wants more memory than there is, so that the kernel reclaims all the time.
 
 use std::fs::File;
-use std::hint::black_box;
 use std::path::Path;
 
 const PAGE: usize = 4096;
@@ -11,7 +10,8 @@ const PAGE: usize = 4096;
 const ROUNDS: u64 = 2;
 
 /// Writes to each page of `mib` MiB, over and over until somebody writes to the file `until`, which it makes, and
-/// returns how many pages it wrote. A page that was swapped out comes back for its write and must go out again.
+/// returns how many pages it wrote. A page that was swapped out comes back for its write and must go out again;
+/// one that does not come back as it was is an error.
 pub fn run(mib: usize, until: &Path) -> Result<u64, String> {
     let bytes = mib
         .checked_mul(1 << 20)
@@ -22,20 +22,35 @@ pub fn run(mib: usize, until: &Path) -> Result<u64, String> {
     let mut memory = vec![0_u8; bytes];
     let mut pages = 0;
     for round in 1_u64.. {
-        for page in memory.chunks_mut(PAGE) {
-            page[0] = page[0].wrapping_add(1);
+        for (page, number) in memory.chunks_mut(PAGE).zip(0_u64..) {
+            let (mark, _) = page.split_at_mut(2 * size_of::<u64>());
+            let wanted = if round == 1 {
+                [0, 0]
+            } else {
+                [round - 1, number]
+            };
+            if mark != marked(wanted) {
+                return Err(format!(
+                    "page {number} is not as round {} left it",
+                    round - 1
+                ));
+            }
+            mark.copy_from_slice(&marked([round, number]));
             pages += 1;
             // A look at the file for each page would take longer than the page.
             if round > ROUNDS && pages % 64 == 0 && is_over() {
-                break;
+                return Ok(pages);
             }
         }
-        black_box(&memory);
         if round >= ROUNDS && is_over() {
             break;
         }
     }
     Ok(pages)
+}
+
+fn marked([round, number]: [u64; 2]) -> [u8; 16] {
+    (u128::from(round) << 64 | u128::from(number)).to_le_bytes()
 }
 
 #[cfg(test)]

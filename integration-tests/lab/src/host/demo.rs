@@ -72,7 +72,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         verdict,
         failed_boots: 0,
         lost_labs: 0,
-        emulator_faults: 0,
+        emulator_faults: Vec::new(),
     };
     Pool::new(&assets, &extras, &progress, 1, vec![request]).run();
     progress.finish();

@@ -42,3 +42,10 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
     }
     Ok(answer.text)
 }
+
+/// The lab's kernel's last words about something.
+pub fn kernel_said(what: &str) -> Result<String> {
+    let log = ask("dmesg", &[])?.text;
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(what)).collect();
+    Ok(lines[lines.len().saturating_sub(3)..].join("; "))
+}

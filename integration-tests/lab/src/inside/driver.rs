@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use guest_agent::wire::{Device, Outcome, Step};
 
-use crate::inside::context::Context;
+use crate::inside::context::{Context, Missing};
 use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::Pmem;
 use crate::inside::wait;
@@ -31,8 +31,11 @@ pub fn boot(context: &Context, pmem: Vec<Pmem>, parameters: &str) -> Result<Gues
     boot_module(context, pmem, MODULE, parameters)
 }
 
-/// Boots a guest with our driver's build with fault hooks, whatever driver was asked for.
+/// Boots a guest with our driver's build with fault hooks.
 pub fn boot_faulty(context: &Context, pmem: Vec<Pmem>, parameters: &str) -> Result<Guest> {
+    if context.trial.driver == Driver::C {
+        return Err(Missing("it needs a build of our driver".to_owned()).into());
+    }
     boot_module(context, pmem, &format!("/modules/{FAULTS}"), parameters)
 }
 

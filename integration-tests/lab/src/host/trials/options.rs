@@ -51,7 +51,7 @@ pub struct Options {
     /// How long each fuzz target runs
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub fuzz_seconds: u32,
-    /// Build the fuzz targets without AddressSanitizer: some ten times the executions in a second
+    /// Build the fuzz targets without AddressSanitizer: more executions in a second
     #[arg(long)]
     pub fuzz_plain: bool,
     /// How long `soak` goes on

@@ -19,6 +19,7 @@ use crate::host::machine::Next;
 use crate::host::progress::Progress;
 use crate::host::setup::Assets;
 use crate::host::share::Extra;
+use crate::host::tool;
 use crate::host::trials::batch;
 use crate::host::trials::report::{Ran, Verdict};
 use crate::job::{Outcome, Record, Trial, TrialResult, Work};
@@ -41,7 +42,7 @@ const BOOTS: u32 = 2;
 const LOSSES: u32 = 2;
 
 /// Guests that the emulator may take from a scenario before it fails.
-const EMULATOR_FAULTS: u32 = 3;
+const EMULATOR_FAULTS: usize = 3;
 
 /// What cloud-hypervisor says of such a guest. QEMU's SVM leaves the type of the exception that the guest took last in
 /// EXITINTINFO, without its valid bit; KVM looks at the type only (svm_check_emulate_instruction) and takes
@@ -63,8 +64,8 @@ pub struct Request {
     pub failed_boots: u32,
     /// Labs that were lost while it ran.
     pub lost_labs: u32,
-    /// Guests that were lost to the emulator.
-    pub emulator_faults: u32,
+    /// How each guest ended that was lost to the emulator.
+    pub emulator_faults: Vec<String>,
 }
 
 /// Labs and what they have to do.
@@ -172,6 +173,23 @@ impl<'a> Pool<'a> {
     }
 }
 
+/// Why it failed, and the ends of its logs: what is known of an attempt that is made again.
+fn last_said(result: &TrialResult) -> String {
+    let reason = match &result.outcome {
+        Outcome::Failed { reason } | Outcome::Skipped { reason } => reason.as_str(),
+        Outcome::Passed => "",
+    };
+    let ends = result.logs.iter().map(|log| {
+        let end = tool::tail(&log.text, 10);
+        format!("--- {} ---\n{end}", log.name)
+    });
+    [reason.to_owned()]
+        .into_iter()
+        .chain(ends)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 fn is_emulator_fault(result: &TrialResult) -> bool {
     let failed = matches!(result.outcome, Outcome::Failed { .. });
     failed
@@ -232,8 +250,8 @@ impl Shift {
             && emulated
             && is_emulator_fault(&result)
         {
-            request.emulator_faults += 1;
-            if request.emulator_faults < EMULATOR_FAULTS {
+            request.emulator_faults.push(last_said(&result));
+            if request.emulator_faults.len() < EMULATOR_FAULTS {
                 let name = &request.trial.scenario;
                 eprintln!(
                     "{name} runs once more, as the emulator lost its guest: {EMULATOR_FAULT}"
@@ -242,11 +260,11 @@ impl Shift {
             }
         }
         if let Some(request) = slot.take() {
-            if request.emulator_faults > 0 {
-                let count = request.emulator_faults.into();
+            if !request.emulator_faults.is_empty() {
+                let faults = request.emulator_faults.clone().into();
                 result
                     .measurements
-                    .insert("emulator_faults".to_owned(), count);
+                    .insert("emulator_faults".to_owned(), faults);
             }
             request.answer(Verdict::of_lab(result));
         }
@@ -334,7 +352,7 @@ mod tests {
                 verdict,
                 failed_boots: 0,
                 lost_labs: 0,
-                emulator_faults: 0,
+                emulator_faults: Vec::new(),
             },
             receiver,
         )
@@ -386,7 +404,10 @@ mod tests {
         let verdict = got.recv().unwrap();
         assert!(!verdict.is_passed());
         let measured = &verdict.result().unwrap().measurements;
-        assert_eq!(measured["emulator_faults"], EMULATOR_FAULTS);
+        let faults = measured["emulator_faults"].as_array().unwrap();
+        assert_eq!(faults.len(), EMULATOR_FAULTS);
+        let first = faults[0].as_str().unwrap();
+        assert!(first.contains("the line to the guest") && first.contains(EMULATOR_FAULT));
     }
 
     #[test]

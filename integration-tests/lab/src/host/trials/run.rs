@@ -270,7 +270,7 @@ fn run_scenarios(
                 verdict: send,
                 failed_boots: 0,
                 lost_labs: 0,
-                emulator_faults: 0,
+                emulator_faults: Vec::new(),
             });
             let environment = &environment;
             scope.spawn(move || {

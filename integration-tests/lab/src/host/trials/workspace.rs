@@ -231,6 +231,7 @@ fn sow(dir: &Path, target: &str) -> Result<()> {
     let text = fs::read_to_string(&seeds)?;
     for (line, number) in text.lines().zip(1..) {
         if !line.starts_with('#') {
+            ensure!(!line.is_empty(), "line {number} is empty");
             let seed = unhex(line).with_context(|| format!("line {number} is not hex"))?;
             fs::write(corpus.join(format!("seed-{number}")), seed)?;
         }

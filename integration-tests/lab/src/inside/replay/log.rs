@@ -127,7 +127,7 @@ impl Log {
         }
         match self.entries.last().and_then(Entry::mark) {
             Some(END) => Ok(()),
-            _ => bail!("not complete after {count} entries: make the log's piece of disk larger"),
+            _ => bail!("not complete after {count} entries: the kernel ceased to log"),
         }
     }
 

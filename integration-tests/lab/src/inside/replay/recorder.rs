@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
-use crate::inside::command::run;
+use crate::inside::command::{kernel_said, run};
 use crate::inside::disk::{Mapping, Piece, Table, dmsetup, node, remove};
 use crate::inside::replay::Log;
 
@@ -83,7 +83,9 @@ impl Recorder {
             "dmsetup",
             &["remove", "--retry", "--noudevsync", &self.name],
         )?;
+        // If it could not go on, only the kernel's log has the reason.
         Log::open(self.log.path(), self.size())
+            .with_context(|| kernel_said("log-writes").unwrap_or_default())
     }
 }
 

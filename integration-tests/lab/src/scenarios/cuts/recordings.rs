@@ -150,6 +150,7 @@ pub(super) fn told(context: &Context, tally: &Tally) -> Result<()> {
     context.measure("backing_not_recovered", tally.unmountable);
     context.measure("guest_filesystem_not_clean", tally.unclean);
     context.measure("guest_filesystem_repaired", tally.repaired);
+    context.measure("acked_blocks_lost_to_repair", tally.lost_to_repair);
     if let Some(first) = &tally.first_repair {
         context.measure("first_repair", first);
     }

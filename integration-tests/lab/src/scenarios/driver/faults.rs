@@ -202,7 +202,10 @@ pub fn needs_reset(context: &mut Context) -> Result<()> {
 
 /// A guest whose driver waits [`TIMEOUT_MS`] for an answer; with `memory=short`, one with room for what is to be
 /// swapped out.
-fn boot_timed(context: &mut Context, mut pmem: Vec<Pmem>) -> Result<(Guest, Option<Backing>)> {
+fn boot_timed(
+    context: &mut Context,
+    mut pmem: Vec<Pmem>,
+) -> Result<(Guest, Option<(Backing, Bound)>)> {
     let parameters = format!("flush_timeout_ms={TIMEOUT_MS}");
     let is_short = match context.trial.options.get("memory").map(String::as_str) {
         Some("short") => true,
@@ -216,8 +219,8 @@ fn boot_timed(context: &mut Context, mut pmem: Vec<Pmem>) -> Result<(Guest, Opti
     let (room, swap) = Pressure::device(context)?;
     pmem.push(swap);
     let mut guest = boot(context, pmem, &parameters)?;
-    Pressure::swap_on(&mut guest, index)?;
-    Ok((guest, Some(room)))
+    let swap = Pressure::swap_on(&mut guest, index)?;
+    Ok((guest, Some((room, swap))))
 }
 
 /// Room for so many devices.

@@ -13,6 +13,7 @@ use crate::inside::driver::{Bound, read, write};
 use crate::inside::guest::{Guest, SHORT, code};
 use crate::inside::machine::Pmem;
 use crate::inside::wait;
+use crate::job::Driver;
 use crate::scenarios::driver::busy::tool;
 
 /// More than the guest's memory, and less than that and the swap space.
@@ -20,7 +21,7 @@ const HOG_MIB: &str = "320";
 const SWAP_BYTES: u64 = 320 << 20;
 /// What ends it; the time is for a machine that stands still.
 const END: &str = "/run/hog-end";
-const LIMIT: Duration = Duration::from_secs(400);
+const LIMIT: Duration = Duration::from_secs(1200);
 /// Until memory is short.
 const SHORTAGE: Duration = Duration::from_secs(180);
 /// What /proc/vmstat counts of it: pages swapped out, and pages that a task had to look at
@@ -36,6 +37,7 @@ pub struct Pressure {
     seen: u64,
     /// Below the swap space.
     _room: Backing,
+    swap: Bound,
 }
 
 impl Pressure {
@@ -47,14 +49,19 @@ impl Pressure {
     }
 
     /// Swaps to that device, the one with this number.
-    pub fn swap_on(guest: &mut Guest, index: usize) -> Result<()> {
+    pub fn swap_on(guest: &mut Guest, index: usize) -> Result<Bound> {
         let swap = Bound::find(guest, index)?;
         tool(guest, &["mkswap", &swap.path])?;
-        tool(guest, &["swapon", &swap.path])
+        tool(guest, &["swapon", &swap.path])?;
+        Ok(swap)
     }
 
     /// Starts it; memory is short when this returns.
-    pub fn start(context: &Context, guest: &mut Guest, room: Backing) -> Result<Self> {
+    pub fn start(
+        context: &Context,
+        guest: &mut Guest,
+        (room, swap): (Backing, Bound),
+    ) -> Result<Self> {
         context.step("memory runs short");
         let begin = [vmstat(guest, SWAPPED)?, vmstat(guest, SCANNED)?];
         let argv = ["/init", "hog", "--mib", HOG_MIB, "--until", END];
@@ -68,11 +75,11 @@ impl Pressure {
             begin,
             seen: begin[0],
             _room: room,
+            swap,
         };
-        wait::until("pages to be swapped out", SHORTAGE, || {
-            Ok(pressure.lasts(guest).ok())
-        })
-        .context("the run does not count")?;
+        pressure
+            .lasts(guest)
+            .context("the run does not count: memory is not short")?;
         Ok(pressure)
     }
 
@@ -80,20 +87,22 @@ impl Pressure {
     pub fn start_with(
         context: &Context,
         guest: &mut Guest,
-        room: Option<Backing>,
+        room: Option<(Backing, Bound)>,
     ) -> Result<Option<Self>> {
         room.map(|room| Self::start(context, guest, room))
             .transpose()
     }
 
-    /// Fails if nothing was swapped out since the last call.
+    /// Waits until more is swapped out than when it was called last.
     pub fn lasts(&mut self, guest: &mut Guest) -> Result<()> {
-        let swapped = vmstat(guest, SWAPPED)?;
-        ensure!(
-            swapped > self.seen,
-            "the run does not count: memory was not short any more"
-        );
-        self.seen = swapped;
+        let seen = self.seen;
+        self.seen = wait::until("further pages to be swapped out", SHORTAGE, || {
+            if let Some(outcome) = guest.answered(self.hog)? {
+                bail!("the hog has ended: {outcome:?}");
+            }
+            let swapped = vmstat(guest, SWAPPED)?;
+            Ok((swapped > seen).then_some(swapped))
+        })?;
         Ok(())
     }
 
@@ -104,7 +113,18 @@ impl Pressure {
             Outcome::Tool(result) => result,
             other => bail!("the guest answered {other:?} instead of a tool's result"),
         };
-        ensure!(code(&result) == 0, "the hog did not live: {result:?}");
+        ensure!(
+            code(&result) == 0,
+            "the hog did not live, or its memory did not: {result:?}"
+        );
+        if context.trial.driver == Driver::Rust {
+            self.swap.is(guest, "live")?;
+            let errors = self.swap.counter(guest, "errors")?;
+            ensure!(
+                errors == 0,
+                "the driver counts {errors} errors of the swap device"
+            );
+        }
         context.measure("pages_written", result.output.trim());
         for (name, before) in [SWAPPED, SCANNED].into_iter().zip(self.begin) {
             let pages = vmstat(guest, name)? - before;

@@ -24,8 +24,8 @@ const THREADS: u32 = 8;
 const BLOCKS: u64 = 16;
 /// Size of the guest's device.
 const DATA_BYTES: u64 = 32 << 20;
-/// Room for the record.
-const LOG_BYTES: u64 = 1 << 30;
+/// Room for the record; a slow machine writes more between two flushes.
+const LOG_BYTES: u64 = 3 << 30;
 /// What a flush of the disk takes, so that most find another one under way.
 const COST_MS: u64 = 10;
 /// Acks to record.

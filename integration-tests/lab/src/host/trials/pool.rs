@@ -19,7 +19,6 @@ use crate::host::machine::Next;
 use crate::host::progress::Progress;
 use crate::host::setup::Assets;
 use crate::host::share::Extra;
-use crate::host::tool;
 use crate::host::trials::batch;
 use crate::host::trials::report::{Ran, Verdict};
 use crate::job::{Outcome, Record, Trial, TrialResult, Work};
@@ -173,23 +172,6 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// Why it failed, and the ends of its logs: what is known of an attempt that is made again.
-fn last_said(result: &TrialResult) -> String {
-    let reason = match &result.outcome {
-        Outcome::Failed { reason } | Outcome::Skipped { reason } => reason.as_str(),
-        Outcome::Passed => "",
-    };
-    let ends = result.logs.iter().map(|log| {
-        let end = tool::tail(&log.text, 10);
-        format!("--- {} ---\n{end}", log.name)
-    });
-    [reason.to_owned()]
-        .into_iter()
-        .chain(ends)
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
 fn is_emulator_fault(result: &TrialResult) -> bool {
     let failed = matches!(result.outcome, Outcome::Failed { .. });
     failed
@@ -250,7 +232,8 @@ impl Shift {
             && emulated
             && is_emulator_fault(&result)
         {
-            request.emulator_faults.push(last_said(&result));
+            let said = Verdict::of_lab(result.clone()).last_words(10);
+            request.emulator_faults.push(said);
             if request.emulator_faults.len() < EMULATOR_FAULTS {
                 let name = &request.trial.scenario;
                 eprintln!(

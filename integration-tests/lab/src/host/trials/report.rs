@@ -137,22 +137,22 @@ impl Verdict {
         }
     }
 
+    /// The reason, and the last lines of each log.
+    pub fn last_words(&self, lines: usize) -> String {
+        let mut text = self.reason().unwrap_or_default().to_owned();
+        for log in self.result().iter().flat_map(|result| &result.logs) {
+            let end = tool::tail(&log.text, lines);
+            text.push_str(&format!("\n--- {} ---\n{end}", log.name));
+        }
+        text
+    }
+
     /// In libtest-mimic's words; a failure's message has the ends of the logs.
     pub fn completion(&self) -> Result<Completion, Failed> {
         match &self.outcome {
             Outcome::Passed => Ok(Completion::Completed),
             Outcome::Skipped { reason } => Ok(Completion::ignored_with(reason)),
-            Outcome::Failed { reason } => {
-                let mut text = reason.clone();
-                for log in self.result().iter().flat_map(|result| &result.logs) {
-                    text.push_str(&format!(
-                        "\n--- {} ---\n{}",
-                        log.name,
-                        tool::tail(&log.text, 40)
-                    ));
-                }
-                Err(text.into())
-            }
+            Outcome::Failed { .. } => Err(self.last_words(40).into()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use guest_agent::verify::verify;
+use guest_agent::verify::{Report, verify};
 use serde::Serialize;
 
 use crate::inside::cleanup::WORK;
@@ -22,7 +22,7 @@ use crate::inside::replay::{Acked, Log};
 /// would not mount on any device.
 const BLOCK: u64 = 8;
 
-/// A torn superblock is rare: one repair in so many cuts at most. (Nine in 1,000 were seen.)
+/// A journal that does not load is rare: one repair in so many cuts at most. (Nine in 1,000 were seen.)
 const REPAIRED_OF: u64 = 25;
 
 /// Builds disks as cuts have left them, going forward in the log.
@@ -138,9 +138,9 @@ struct Inner {
 }
 
 /// Mounts the guest's filesystem. One that does not mount is repaired, as its user would do, and mounted
-/// then: a guest's stores into mapped memory are not whole sectors, and a host that writes a page back
-/// in the middle of one writes half a superblock. That is counted, and so is what the repair has cost: if it was the
-/// journal's superblock, e2fsck throws the journal away with all that was acked and only there.
+/// then: of a commit in its journal a part may be missing, by a store that was written back half, or by a driver that
+/// does not order it. That is counted, and so is what the repair has cost: e2fsck throws such a journal away
+/// with all that was acked and only there. See docs/reliability.md.
 fn mounted_inside(cut: &Cut, file: &Path, tally: &mut Tally) -> Result<Option<Inner>> {
     let mount = || Mounted::new(file, "cut-guest", "loop");
     let error = match mount() {
@@ -230,11 +230,15 @@ impl Tally {
             fs::write(&gone, [])?;
             &gone
         };
-        let report = verify(data, &acks, 0)?;
+        self.count(cut, &verify(data, &acks, 0)?, repaired);
+        Ok(())
+    }
+
+    fn count(&mut self, cut: &Cut, report: &Report, repaired: bool) {
         self.acked += report.acked;
         if repaired {
             self.lost_to_repair += report.bad;
-            return Ok(());
+            return;
         }
         self.lost += report.bad;
         if let Some(bad) = report.bad_blocks.first() {
@@ -244,7 +248,6 @@ impl Tally {
                 &format!("{} of {acked} acked blocks: {bad}", report.bad),
             );
         }
-        Ok(())
     }
 
     /// Everything that was promised was kept.
@@ -291,13 +294,27 @@ mod tests {
 
     #[test]
     fn what_a_repair_has_cost_is_counted_apart() {
-        let tally = Tally {
+        let cut = Cut {
+            at: 1,
+            share: 0,
+            seed: 9,
+        };
+        let report = Report {
+            acked: 116,
+            bad: 14,
+            ..Report::default()
+        };
+        let mut tally = Tally {
             cuts: 50,
             repaired: 1,
-            lost_to_repair: 14,
             ..Tally::default()
         };
+        tally.count(&cut, &report, true);
+        assert_eq!((tally.lost, tally.lost_to_repair), (0, 14));
         assert!(tally.holds());
+        tally.count(&cut, &report, false);
+        assert_eq!((tally.lost, tally.acked), (14, 232));
+        assert!(!tally.holds());
     }
 
     #[test]

@@ -4,14 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use guest_agent::wire::{LoadReport, Outcome, Step};
+use anyhow::{Context as _, Result, ensure};
 
 use super::subject::Subject;
 use crate::inside::context::Context;
 use crate::inside::disk::{HostFs, Table};
 use crate::inside::events;
-use crate::inside::guest::{Guest, SHORT};
+use crate::inside::guest::SHORT;
 use crate::inside::machine::refusal;
 use crate::inside::wait;
 use crate::scenarios::support::{
@@ -44,7 +43,7 @@ pub fn hung(context: &mut Context) -> Result<()> {
     context.step("the disk hangs, requests pile up");
     subject.backing.mapping().hold()?;
     let hangs = wait::until("all threads in a flush", SHORT, || {
-        let report = status(&mut subject.guest)?;
+        let report = subject.guest.load_status("load")?;
         let waiting = report.threads.iter().filter_map(|one| one.in_sync_us);
         let all = waiting.clone().count() == report.threads.len();
         let longest = Duration::from_micros(waiting.max().unwrap_or_default());
@@ -143,13 +142,4 @@ pub fn slow(context: &mut Context) -> Result<()> {
     subject.guest.is_well()?;
     subject.shut_down(context)?;
     verified(&subject.data, &subject.acks.file, 0).map(drop)
-}
-
-/// The load as it is now.
-fn status(guest: &mut Guest) -> Result<LoadReport> {
-    let name = "load".to_owned();
-    match guest.order(Step::LoadStatus { name }, SHORT)? {
-        Outcome::Load(report) => Ok(report),
-        other => bail!("the guest answered {other:?} instead of a load's report"),
-    }
 }

@@ -145,6 +145,14 @@ fn dies_of_sigsys(test: &str, trespass: fn()) {
     assert_eq!(in_child(test).signal(), Some(libc::SIGSYS));
 }
 
+fn lives(test: &str, act: fn()) {
+    if is_child() {
+        sync_with(act, WorkerSeccomp::default()).expect("sync");
+        return;
+    }
+    assert!(in_child(test).success());
+}
+
 #[test]
 fn opening_a_path_to_write_kills_the_process() {
     let test = "opening_a_path_to_write_kills_the_process";
@@ -177,11 +185,7 @@ fn a_panic_gets_its_words_out() {
 
 #[test]
 fn opening_a_path_to_read_fails() {
-    if is_child() {
-        sync_with(read_a_path, WorkerSeccomp::default()).unwrap();
-        return;
-    }
-    assert!(in_child("opening_a_path_to_read_fails").success());
+    lives("opening_a_path_to_read_fails", read_a_path);
 }
 
 #[test]
@@ -201,20 +205,12 @@ fn the_workers_own_calls_are_allowed() {
 
 #[test]
 fn an_observer_may_make_a_map() {
-    if is_child() {
-        sync_with(make_a_map, WorkerSeccomp::default()).unwrap();
-        return;
-    }
-    assert!(in_child("an_observer_may_make_a_map").success());
+    lives("an_observer_may_make_a_map", make_a_map);
 }
 
 #[test]
 fn freeing_memory_is_allowed() {
-    if is_child() {
-        sync_with(trim_a_heap, WorkerSeccomp::default()).unwrap();
-        return;
-    }
-    assert!(in_child("freeing_memory_is_allowed").success());
+    lives("freeing_memory_is_allowed", trim_a_heap);
 }
 
 #[test]

@@ -11,11 +11,12 @@ use crate::inside::replay::log::Entry;
 /// Parts of eight: how much of the cache survives, by turns.
 const SHARES: [u64; 5] = [0, 1, 4, 7, 8];
 
-/// Of so many surviving writes about one is torn.
-const TORN: u64 = 6;
+/// Of so many surviving writes of several blocks about one is torn.
+const TORN: u64 = 2;
 
-/// The unit a disk writes as a whole.
-pub const SECTOR: usize = 512;
+/// The unit a disk writes as a whole. Half of it would be more than the filesystems promise to survive: ext4's
+/// superblock has two sectors and btrfs's has eight, with one checksum that is looked at before any journal.
+const BLOCK: u64 = 4096;
 
 /// One power cut.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,6 +76,13 @@ pub fn cached(entries: &[Entry], at: usize) -> Vec<usize> {
     cached
 }
 
+/// The parts of a write that lie in one block each.
+pub fn blocks(at: u64, bytes: u64) -> impl Iterator<Item = Range<u64>> {
+    let block = BLOCK;
+    let (first, end) = (at / block, (at + bytes).div_ceil(block));
+    (first..end).map(move |index| at.max(index * block)..(at + bytes).min((index + 1) * block))
+}
+
 /// What became of a write in the cache.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fate {
@@ -82,17 +90,17 @@ pub enum Fate {
     Kept,
     /// It is gone.
     Gone,
-    /// These of its sectors are on the disk.
+    /// These of its blocks are on the disk.
     Torn(Vec<bool>),
 }
 
 impl Fate {
-    /// True if this sector of the write is on the disk.
-    pub fn keeps(&self, sector: usize) -> bool {
+    /// True if this block of the write is on the disk.
+    pub fn keeps(&self, block: usize) -> bool {
         match self {
             Self::Kept => true,
             Self::Gone => false,
-            Self::Torn(sectors) => sectors.get(sector).copied().unwrap_or(false),
+            Self::Torn(blocks) => blocks.get(block).copied().unwrap_or(false),
         }
     }
 }
@@ -101,34 +109,27 @@ impl Fate {
 pub struct Fates {
     random: Sequence,
     share: u64,
-    unit: u64,
 }
 
 impl Fates {
-    /// Those of a cut; `unit` sectors in a row are never torn apart.
-    pub fn new(cut: &Cut, unit: u64) -> Self {
+    /// Those of a cut.
+    pub fn new(cut: &Cut) -> Self {
         Self {
             random: Sequence::new(cut.seed),
             share: cut.share,
-            unit,
         }
     }
 
-    /// The next one, for a write of `bytes`.
-    pub fn next(&mut self, bytes: u64) -> Fate {
+    /// The next one, for a write of `bytes` to the place `at`.
+    pub fn next(&mut self, at: u64, bytes: u64) -> Fate {
         if self.random.below(8) >= self.share {
             return Fate::Gone;
         }
-        let units = bytes / 512 / self.unit;
-        if units < 2 || self.share == 8 || self.random.below(TORN) > 0 {
+        let blocks = blocks(at, bytes).count();
+        if blocks < 2 || self.share == 8 || self.random.below(TORN) > 0 {
             return Fate::Kept;
         }
-        let mut sectors = Vec::new();
-        for _ in 0..units {
-            let kept = self.random.below(2) == 0;
-            sectors.extend((0..self.unit).map(|_| kept));
-        }
-        Fate::Torn(sectors)
+        Fate::Torn((0..blocks).map(|_| self.random.below(2) == 0).collect())
     }
 }
 
@@ -177,8 +178,8 @@ mod tests {
                 share,
                 seed: 5,
             };
-            let mut fates = Fates::new(&cut, 1);
-            let all: Vec<_> = (0..1000).map(|_| fates.next(4096)).collect();
+            let mut fates = Fates::new(&cut);
+            let all: Vec<_> = (0..1000).map(|_| fates.next(0, 8192)).collect();
             let count = |what: fn(&Fate) -> bool| all.iter().filter(|one| what(one)).count();
             (
                 count(|one| *one == Fate::Gone),
@@ -189,26 +190,35 @@ mod tests {
         assert_eq!(fates(8), (0, 0));
         let (gone, torn) = fates(4);
         assert!((400..600).contains(&gone), "{gone}");
-        assert!((30..150).contains(&torn), "{torn}");
+        assert!((200..300).contains(&torn), "{torn}");
     }
 
     #[test]
-    fn a_sector_is_never_torn() {
+    fn a_block_is_never_torn() {
         let cut = Cut {
             at: 0,
             share: 7,
             seed: 1,
         };
-        let mut fates = Fates::new(&cut, 1);
-        assert!((0..1000).all(|_| !matches!(fates.next(512), Fate::Torn(_))));
-        let mut fates = Fates::new(&cut, 8);
-        assert!((0..1000).all(|_| !matches!(fates.next(4096), Fate::Torn(_))));
-        let torn = (0..1000).find_map(|_| match fates.next(8192) {
-            Fate::Torn(sectors) => Some(sectors),
-            _ => None,
-        });
-        let torn = torn.unwrap();
-        assert_eq!(torn.len(), 16);
-        assert!(torn[..8].iter().all(|kept| *kept == torn[0]), "{torn:?}");
+        let mut fates = Fates::new(&cut);
+        let mut torn = |at, bytes| {
+            (0..1000).find_map(|_| match fates.next(at, bytes) {
+                Fate::Torn(blocks) => Some(blocks.len()),
+                _ => None,
+            })
+        };
+        assert_eq!(torn(0, 4096), None);
+        assert_eq!(torn(1024, 1024), None);
+        assert_eq!(torn(0, 8192), Some(2));
+        assert_eq!(torn(1024, 4096), Some(2));
+    }
+
+    #[test]
+    fn a_write_is_split_where_the_disk_s_blocks_are() {
+        let split = |at, bytes| blocks(at, bytes).collect::<Vec<_>>();
+        assert_eq!(split(4096, 8192), [4096..8192, 8192..12288]);
+        assert_eq!(split(512, 4096), [512..4096, 4096..4608]);
+        assert_eq!(split(1024, 1024).first(), Some(&(1024..2048)));
+        assert_eq!(split(0, 0), [0..0; 0]);
     }
 }

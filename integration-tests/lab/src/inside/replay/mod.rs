@@ -10,7 +10,7 @@
 //!
 //! Afterwards [`Replay`] builds the disk as a cut at any place of the log ([`Cut`]) would have left
 //! it: all of the log before the cut, and of what was in the disk's volatile cache then a
-//! random part, some of it torn between sectors.
+//! random part, some of it torn between blocks.
 
 mod acked;
 mod cut;

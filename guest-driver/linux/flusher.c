@@ -33,6 +33,10 @@ static unsigned long fua_sector;
 module_param(fua_sector, ulong, 0444);
 MODULE_PARM_DESC(fua_sector, "where the first of them writes, in sectors; the others in the pages after it");
 
+static bool preflush;
+module_param(preflush, bool, 0444);
+MODULE_PARM_DESC(preflush, "these writes ask for a flush before them, too, as a journal's commit does (N)");
+
 /* What the flushes returned. */
 static atomic_long_t done, eio, enodev, etimedout, other, longest_us;
 
@@ -55,6 +59,7 @@ COUNT(other, "count: flushes that returned another error");
 COUNT(longest_us, "the longest flush, in microseconds");
 struct worker {
 	struct task_struct *task;
+	/* What it writes: the number of the write, counted from 1, and zeros. */
 	struct page *page;
 	sector_t sector;
 };
@@ -65,9 +70,12 @@ static struct worker *workers;
 
 static int write_through(struct worker *worker)
 {
-	struct bio *bio = bio_alloc(bdev, 1, REQ_OP_WRITE | REQ_SYNC | REQ_FUA, GFP_KERNEL);
+	blk_opf_t flags = REQ_OP_WRITE | REQ_SYNC | REQ_FUA | (preflush ? REQ_PREFLUSH : 0);
+	struct bio *bio = bio_alloc(bdev, 1, flags, GFP_KERNEL);
+	u64 *number = page_address(worker->page);
 	int error;
 
+	++*number;
 	bio->bi_iter.bi_sector = worker->sector;
 	__bio_add_page(bio, worker->page, PAGE_SIZE, 0);
 	error = submit_bio_wait(bio);

@@ -192,14 +192,16 @@ impl Bound {
 }
 
 /// Kernel threads that flush without pause, which no freezer stops.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Flusher {
     /// Threads that flush.
     pub threads: u32,
     /// Threads that write a page with FUA.
     pub fua_threads: u32,
-    /// The first page they write.
+    /// The first page they write: the write's number, from 1 on, as 64 bits.
     pub fua_page: u64,
+    /// These writes ask for a flush before them, too.
+    pub preflush: bool,
 }
 
 /// What the flushes of a [`Flusher`] returned.
@@ -231,12 +233,15 @@ impl Flusher {
             threads,
             fua_threads,
             fua_page,
+            preflush,
         } = self;
         let sector = fua_page * 8;
+        let preflush = u8::from(*preflush);
         guest.done(Step::ModuleLoad {
             path: FLUSHER.to_owned(),
             parameters: format!(
-                "device={device} threads={threads} fua_threads={fua_threads} fua_sector={sector}"
+                "device={device} threads={threads} fua_threads={fua_threads} fua_sector={sector} \
+                 preflush={preflush}"
             ),
         })
     }

@@ -128,6 +128,7 @@ impl Busy {
             threads: 6,
             fua_threads: 2,
             fua_page: FUA_PAGE,
+            ..Flusher::default()
         };
         flusher.start(&mut guest, &device.path)?;
         Ok(Self {

@@ -138,6 +138,7 @@ pub fn silent(context: &mut Context) -> Result<()> {
         threads: 4,
         fua_threads: 2,
         fua_page: 1024,
+        ..Flusher::default()
     };
     flusher.start(&mut guest, &bound.path)?;
     let met = wait::until("an error for everyone who flushes", ENDED, || {

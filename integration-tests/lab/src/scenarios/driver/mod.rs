@@ -9,6 +9,7 @@ pub mod busy;
 mod coalesces;
 mod faults;
 mod memory_pressure;
+mod order;
 mod pressure;
 mod removal;
 
@@ -35,6 +36,34 @@ pub const ALL: &[Scenario] = &[
         settings: &[("each", "20")],
         summary: "driver-coalesces sees a driver that does not coalesce",
         usual: USUAL,
+    },
+    Scenario {
+        control: "a driver that stores the data and then flushes (6.12's own: see the control)",
+        expect: Expect::Pass,
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-preflush-order",
+        run: order::run,
+        settings: &[],
+        summary: "the data of a write with PREFLUSH is stored when the flush before it has ended",
+        usual: Usual {
+            kernel: "6.12",
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "it is one: 6.12's own driver chains the flush to a write that it has not held back",
+        expect: Expect::Failure(&["is in the memory before its PREFLUSH has ended"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-preflush-order-control",
+        run: order::run,
+        settings: &[],
+        summary: "driver-preflush-order sees a driver that stores first",
+        usual: Usual {
+            kernel: "6.12",
+            ..USUAL
+        },
     },
     Scenario {
         control: "a driver that ignores the used length or takes a status for an errno (the kernel's own: \

@@ -40,6 +40,7 @@ pub fn surprise(context: &mut Context) -> Result<()> {
             threads: 2,
             fua_threads: 2,
             fua_page: 2048,
+            ..Flusher::default()
         };
         start(context, &mut guest, name, index, (OnError::Stop, 0))?;
         flusher.start(&mut guest, &bound.path)?;
@@ -94,6 +95,7 @@ pub fn unplug(context: &mut Context) -> Result<()> {
         threads: 4,
         fua_threads: 0,
         fua_page: 0,
+        ..Flusher::default()
     };
     flusher.start(&mut guest, &bound.path)?;
     start(context, &mut guest, "load", 0, (OnError::Stop, 0))?;

@@ -166,6 +166,12 @@ impl Log {
         Ok(data)
     }
 
+    /// Bytes that were written.
+    pub fn written(&self) -> u64 {
+        let writes = self.entries.iter().filter(|one| one.what == What::Write);
+        writes.map(|write| write.bytes).sum()
+    }
+
     /// The place of the mark with this text.
     pub fn find(&self, text: &str) -> Result<usize> {
         self.entries

@@ -2,7 +2,7 @@
 
 //! Power cuts.
 
-use crate::scenarios::{Scenario, USUAL, Usual, minutes};
+use crate::scenarios::{Expect, RUST, Scenario, USUAL, Usual, minutes};
 
 mod recordings;
 mod schedule;
@@ -18,13 +18,13 @@ pub const ALL: &[Scenario] = &[
         ..recordings::CUT
     },
     Scenario {
-        control: "as cuts-raw, and fsck",
+        control: "as cuts-raw, and cuts-control-preflush",
         name: "cuts-ext4",
         run: recordings::ext4,
         summary: "the same on ext4 in the guest, which mounts and is clean after each cut",
         usual: Usual {
             kernel: "6.12",
-            ..USUAL
+            ..RUST
         },
         ..recordings::CUT
     },
@@ -52,6 +52,19 @@ pub const ALL: &[Scenario] = &[
             ("cost_ms", "100"),
         ],
         summary: "cuts-raw sees a device that answers before its sync",
+        ..recordings::CONTROL
+    },
+    Scenario {
+        control: "it is one: 6.12's own driver stores a journal's commit before the flush of what it commits",
+        expect: Expect::Failure(&["power cuts", "only when repaired"]),
+        name: "cuts-control-preflush",
+        run: recordings::ext4,
+        settings: &[("anywhere", "1"), ("acks", "200")],
+        summary: "cuts-ext4 sees a driver that does not order a write with PREFLUSH",
+        usual: Usual {
+            kernel: "6.12",
+            ..USUAL
+        },
         ..recordings::CONTROL
     },
     Scenario {
@@ -110,7 +123,7 @@ pub const ALL: &[Scenario] = &[
         summary: "1,000 power cuts, as cuts-ext4",
         usual: Usual {
             kernel: "6.12",
-            ..USUAL
+            ..RUST
         },
         ..recordings::LONG
     },

@@ -8,11 +8,27 @@ use guest_agent::random::Sequence;
 
 use crate::inside::replay::log::Entry;
 
-/// Parts of eight: how much of the cache survives, by turns.
-const SHARES: [u64; 5] = [0, 1, 4, 7, 8];
+/// What cuts make of the cache.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Odds {
+    /// Decides what is left open here, and where the cuts are.
+    pub seed: u64,
+    /// Parts of eight: how much survives, one of these for each cut.
+    pub shares: Vec<u64>,
+    /// Of so many surviving writes of several blocks about one is torn.
+    pub torn: u64,
+}
 
-/// Of so many surviving writes of several blocks about one is torn.
-const TORN: u64 = 2;
+impl Odds {
+    /// From nothing to all of the cache.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            shares: vec![0, 1, 4, 7, 8],
+            torn: 2,
+        }
+    }
+}
 
 /// The unit a disk writes as a whole. Half of it would be more than the filesystems promise to survive: ext4's
 /// superblock has two sectors and btrfs's has eight, with one checksum that is looked at before any journal.
@@ -25,14 +41,16 @@ pub struct Cut {
     pub at: usize,
     /// How many eighths of what was in the cache are, too.
     pub share: u64,
+    /// Of so many of these with several blocks about one is torn.
+    pub torn: u64,
     /// Decides which.
     pub seed: u64,
 }
 
 /// Chooses `count` cuts between the entries `within`: three of four right after one of `marks`,
 /// where the disk holds the least for what was acked, the others anywhere. In the log's order.
-pub fn choose(marks: &[usize], within: Range<usize>, count: u64, seed: u64) -> Vec<Cut> {
-    let mut random = Sequence::new(seed);
+pub fn choose(marks: &[usize], within: Range<usize>, count: u64, odds: &Odds) -> Vec<Cut> {
+    let mut random = Sequence::new(odds.seed);
     let span = u64::try_from(within.len()).unwrap_or(0);
     let mut cuts: Vec<Cut> = (0..count)
         .map(|number| {
@@ -46,9 +64,13 @@ pub fn choose(marks: &[usize], within: Range<usize>, count: u64, seed: u64) -> V
             } else {
                 within.start + index(random.below(span))
             };
-            let share = SHARES[index(random.below(5))];
-            let seed = random.below(u64::MAX);
-            Cut { at, share, seed }
+            let shares = u64::try_from(odds.shares.len()).unwrap_or(0);
+            Cut {
+                at,
+                share: odds.shares[index(random.below(shares))],
+                torn: odds.torn,
+                seed: random.below(u64::MAX),
+            }
         })
         .collect();
     cuts.sort_by_key(|cut| cut.at);
@@ -109,6 +131,7 @@ impl Fate {
 pub struct Fates {
     random: Sequence,
     share: u64,
+    torn: u64,
 }
 
 impl Fates {
@@ -117,6 +140,7 @@ impl Fates {
         Self {
             random: Sequence::new(cut.seed),
             share: cut.share,
+            torn: cut.torn,
         }
     }
 
@@ -126,7 +150,7 @@ impl Fates {
             return Fate::Gone;
         }
         let blocks = blocks(at, bytes).count();
-        if blocks < 2 || self.share == 8 || self.random.below(TORN) > 0 {
+        if blocks < 2 || self.share == 8 || self.random.below(self.torn) > 0 {
             return Fate::Kept;
         }
         Fate::Torn((0..blocks).map(|_| self.random.below(2) == 0).collect())
@@ -156,9 +180,10 @@ mod tests {
     #[test]
     fn cuts_follow_from_the_seed_and_meet_marks_and_other_places() {
         let marks: Vec<usize> = (0..100).map(|mark| 50 + 10 * mark).collect();
-        let cuts = choose(&marks, 50..1050, 40, 3);
-        assert_eq!(cuts, choose(&marks, 50..1050, 40, 3));
-        assert_ne!(cuts, choose(&marks, 50..1050, 40, 4));
+        let chosen = |seed| choose(&marks, 50..1050, 40, &Odds::new(seed));
+        let cuts = chosen(3);
+        assert_eq!(cuts, chosen(3));
+        assert_ne!(cuts, chosen(4));
         assert!(cuts.is_sorted_by_key(|cut| cut.at));
         assert!(cuts.iter().all(|cut| (50..1050).contains(&cut.at)));
         let at_marks = cuts
@@ -176,6 +201,7 @@ mod tests {
             let cut = Cut {
                 at: 0,
                 share,
+                torn: 2,
                 seed: 5,
             };
             let mut fates = Fates::new(&cut);
@@ -198,6 +224,7 @@ mod tests {
         let cut = Cut {
             at: 0,
             share: 7,
+            torn: 6,
             seed: 1,
         };
         let mut fates = Fates::new(&cut);

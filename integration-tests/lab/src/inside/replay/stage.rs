@@ -264,7 +264,12 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         let mut replay = Replay::at(&path("durable"), log, SECTORS * 512).unwrap();
         let seen = cuts.iter().map(|&(at, share)| {
-            let cut = Cut { at, share, seed: 9 };
+            let cut = Cut {
+                at,
+                share,
+                torn: 2,
+                seed: 9,
+            };
             let disk = replay.disk(&cut, &path("cut")).unwrap();
             let bytes = fs::read(disk.path()).unwrap();
             sectors.iter().map(|sector| bytes[sector * 512]).collect()
@@ -298,6 +303,7 @@ mod tests {
         let cut = Cut {
             at: 1,
             share: 0,
+            torn: 2,
             seed: 9,
         };
         let block = BadBlock {

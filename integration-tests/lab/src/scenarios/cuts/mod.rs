@@ -59,7 +59,12 @@ pub const ALL: &[Scenario] = &[
         expect: Expect::Failure(&["power cuts", "only when repaired"]),
         name: "cuts-control-preflush",
         run: recordings::ext4,
-        settings: &[("anywhere", "1"), ("acks", "200")],
+        settings: &[
+            ("moments", "100"),
+            ("acks", "200"),
+            ("kept", "7"),
+            ("torn", "1"),
+        ],
         summary: "cuts-ext4 sees a driver that does not order a write with PREFLUSH",
         usual: Usual {
             kernel: "6.12",

@@ -12,7 +12,7 @@ use crate::inside::disk::{HostFs, Table};
 use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::{Capability, Pmem, Restore};
 use crate::inside::replay::{
-    Acked, Log, Marker, Mounted, Recorder, Replay, Subject, Tally, choose,
+    Acked, Log, Marker, Mounted, Odds, Recorder, Replay, Subject, Tally, choose,
 };
 use crate::inside::wait;
 use crate::scenarios::support::{STOP, acked, no_errors, pause_observed, raw_load};
@@ -135,17 +135,25 @@ fn run(context: &mut Context, plan: &Plan) -> Result<()> {
         inside: plan.in_files.then_some(DIR),
         options: plan.fs.copy_options(),
     };
-    // At a mark the disk holds the least for what was acked, anywhere else it may be about to be written.
-    let marks = match context.number("anywhere", 0)? {
-        0 => &places[..],
-        _ => &[],
-    };
     let mut tally = Tally::default();
     let mut replay = Replay::new(&log, recorder.size())?;
-    for cut in choose(marks, within, moments, context.trial.seed) {
+    for cut in choose(&places, within, moments, &odds(context)?) {
         replay.judge(&cut, &subject, &mut tally)?;
     }
     told(context, &tally)
+}
+
+/// `--set kept=7 --set torn=1`: so many eighths of each cut's cache, and all writes of several blocks torn.
+fn odds(context: &Context) -> Result<Odds> {
+    let mut odds = Odds::new(context.trial.seed);
+    odds.torn = context.number("torn", odds.torn)?;
+    ensure!(odds.torn > 0, "--set torn=0: of so many writes one is torn");
+    if context.trial.options.contains_key("kept") {
+        let kept = context.number("kept", 0)?;
+        ensure!(kept <= 8, "--set kept={kept}: these are parts of eight");
+        odds.shares = vec![kept];
+    }
+    Ok(odds)
 }
 
 /// The tally becomes the scenario's end.

@@ -20,7 +20,9 @@ use pmem_flush::{EngineConfig, Fault};
 use crate::inside::context::Context;
 use crate::inside::disk::{HostFs, Table};
 use crate::inside::guest::SHORT;
-use crate::inside::replay::{Acked, Marks, Mounted, Recorder, Replay, Subject, Tally, choose};
+use crate::inside::replay::{
+    Acked, Marks, Mounted, Odds, Recorder, Replay, Subject, Tally, choose,
+};
 use crate::inside::wait;
 use crate::scenarios::cuts::recordings::{MOMENTS, told};
 
@@ -79,7 +81,12 @@ pub fn run(context: &mut Context) -> Result<()> {
     };
     let mut tally = Tally::default();
     let mut replay = Replay::new(&log, recorder.size())?;
-    for cut in choose(&places, first + 1..last + 1, moments, context.trial.seed) {
+    for cut in choose(
+        &places,
+        first + 1..last + 1,
+        moments,
+        &Odds::new(context.trial.seed),
+    ) {
         replay.judge(&cut, &subject, &mut tally)?;
     }
     told(context, &tally)

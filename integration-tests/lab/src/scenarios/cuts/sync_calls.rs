@@ -15,7 +15,9 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::inside::context::Context;
 use crate::inside::disk::{CALLS, Call, HostFs, Mapped};
-use crate::inside::replay::{Acked, Marks, Mounted, Recorder, Replay, Subject, Tally, choose};
+use crate::inside::replay::{
+    Acked, Marks, Mounted, Odds, Recorder, Replay, Subject, Tally, choose,
+};
 use crate::scenarios::cuts::recordings::MOMENTS;
 
 const BLOCKS: u64 = 16;
@@ -100,7 +102,7 @@ fn one_filesystem(context: &mut Context, fs: HostFs) -> Result<Vec<(String, Call
             options: fs.copy_options(),
         };
         let mut tally = Tally::default();
-        for cut in choose(&places, first + 1..last + 1, each, seed) {
+        for cut in choose(&places, first + 1..last + 1, each, &Odds::new(seed)) {
             fs.forget()?;
             replay.judge(&cut, &subject, &mut tally)?;
         }

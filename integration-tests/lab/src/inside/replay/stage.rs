@@ -133,7 +133,7 @@ struct Inner {
 
 /// Mounts the guest's filesystem. One that does not mount is repaired, as its user would do, and mounted
 /// then: the driver has not ordered a commit after what it commits. What the repair has cost is counted apart: e2fsck
-/// throws such a journal away with all that was acked and only there. See docs/reliability.md.
+/// goes on without the blocks that the journal misses, and clears the files that need them. See docs/reliability.md.
 fn mounted_inside(cut: &Cut, file: &Path, tally: &mut Tally) -> Result<Option<Inner>> {
     let mount = || Mounted::new(file, "cut-guest", "loop");
     let error = match mount() {
@@ -224,11 +224,13 @@ impl Tally {
 
     fn count(&mut self, cut: &Cut, report: &Report, repair: Option<&str>) {
         self.acked += report.acked;
-        let Some(first) = report.bad_blocks.first() else {
-            return;
-        };
         let (bad, acked) = (report.bad, report.acked);
-        let text = format!("{bad} of {acked} acked blocks: {first:?}");
+        if bad == 0 {
+            return;
+        }
+        let first = report.bad_blocks.first();
+        let first = first.map_or("none is listed".to_owned(), |block| format!("{block:?}"));
+        let text = format!("{bad} of {acked} acked blocks: {first}");
         match repair {
             None => {
                 self.lost += bad;
@@ -325,6 +327,24 @@ mod tests {
         assert!(tally.first_cost.take().unwrap().ends_with("Fix? yes"));
         tally.count(&cut, &report, None);
         assert_eq!((tally.lost, tally.acked), (14, 232));
+    }
+
+    #[test]
+    fn a_loss_counts_whether_or_not_it_is_listed() {
+        let cut = Cut {
+            at: 1,
+            share: 0,
+            torn: 2,
+            seed: 9,
+        };
+        let report = Report {
+            acked: 9,
+            bad: 3,
+            ..Report::default()
+        };
+        let mut tally = Tally::default();
+        tally.count(&cut, &report, None);
+        assert_eq!((tally.lost, tally.holds()), (3, false));
     }
 
     #[test]

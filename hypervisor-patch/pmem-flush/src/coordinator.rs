@@ -24,7 +24,7 @@ use crate::config::SyncMode;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::event::Event;
-use crate::file_sync::{FileOutcome, FileSync};
+use crate::file_sync::{FileOutcome, FilePoll, FileSync};
 use crate::latch::{Latch, LatchCause, SyncErrorPolicy};
 use crate::stamp::FileStamp;
 use crate::state::EngineState;
@@ -609,15 +609,16 @@ impl Coordinator {
     }
 
     /// The file sync's result, or until when it may be waited for.
-    pub(crate) fn poll_file_sync(
-        &mut self,
-        now: Instant,
-    ) -> (Poll<Result<Option<FileStamp>, Error>>, Option<Instant>) {
-        let result = self.file.poll(now, self.latch.cause());
+    pub(crate) fn poll_file_sync(&mut self, now: Instant) -> (FilePoll, Option<Instant>, Effects) {
+        let (result, lost) = self.file.poll(now, self.sync, self.latch.cause());
         if let Poll::Ready(Ok(stamp)) = &result {
             self.stamp = *stamp;
         }
-        (result, self.file.deadline())
+        let effects = Effects {
+            events: lost.into_iter().collect(),
+            ..Default::default()
+        };
+        (result, self.file.deadline(), effects)
     }
 
     pub(crate) fn device_state(&self) -> DeviceState {

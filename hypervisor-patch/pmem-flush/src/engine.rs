@@ -18,7 +18,7 @@ use crate::coordinator::{Coordinator, DeviceState, DrainStatus, Generation};
 use crate::counters::Counters;
 use crate::device::{Activation, FlushQueue};
 use crate::error::Error;
-use crate::event::{Event, Observer};
+use crate::event::Observer;
 #[cfg(feature = "fault-injection")]
 use crate::fault::Fault;
 use crate::handshake::Shared;
@@ -41,7 +41,6 @@ pub struct FlushEngine {
 
 struct Owner {
     shared: Arc<Shared>,
-    private: Option<PrivatePages>,
     #[cfg(feature = "fault-injection")]
     fault: Option<Fault>,
 }
@@ -187,15 +186,10 @@ impl FlushEngine {
     ///
     /// # Errors
     ///
-    /// [`Error::NotQuiesced`], [`Error::FileSyncBusy`], [`Error::Latched`];
-    /// [`Error::DiscardedWrites`], [`Error::PageMap`] of a private mapping.
+    /// [`Error::NotQuiesced`], [`Error::FileSyncBusy`], [`Error::Latched`].
     pub fn begin_file_sync(&self, deadline: Instant, allow_unsynced: bool) -> Result<(), Error> {
-        let lost = self.discarded_writes(allow_unsynced)?;
-        self.shared().change(|c| {
-            let (begun, mut effects) = c.begin_file_sync(deadline, allow_unsynced);
-            effects.events.extend(lost.filter(|_| begun.is_ok()));
-            (begun, effects)
-        })
+        self.shared()
+            .change(|c| c.begin_file_sync(deadline, allow_unsynced))
     }
 
     /// The file sync's result, once. The stamp is None only by override, if
@@ -204,9 +198,13 @@ impl FlushEngine {
     /// # Errors
     ///
     /// [`Error::FileSync`], [`Error::Stamp`], [`Error::Latched`],
-    /// [`Error::FileSyncTimedOut`], [`Error::NoFileSync`].
+    /// [`Error::FileSyncTimedOut`], [`Error::NoFileSync`];
+    /// [`Error::DiscardedWrites`], [`Error::PrivatePages`] of a private mapping.
     pub fn poll_file_sync(&self) -> Poll<Result<Option<FileStamp>, Error>> {
-        self.shared().with(|c| c.poll_file_sync(Instant::now()).0)
+        self.shared().change(|c| {
+            let (result, _, effects) = c.poll_file_sync(Instant::now());
+            (result, effects)
+        })
     }
 
     /// Waits for the file sync's result, at most until its deadline.
@@ -278,7 +276,6 @@ impl FlushEngine {
         coordinator: impl FnOnce(SyncMode, SyncErrorPolicy) -> Coordinator,
     ) -> Result<Self, Error> {
         let filters = seccomp::programs(config.seccomp)?;
-        let private = config.private.map(PrivatePages::new);
         #[cfg_attr(
             not(feature = "fault-injection"),
             expect(unused_mut, reason = "only a fault changes it")
@@ -292,6 +289,7 @@ impl FlushEngine {
         Worker {
             shared: shared.clone(),
             backend,
+            private: config.private.map(PrivatePages::new),
             filters,
             #[cfg(feature = "fault-injection")]
             late: match config.fault {
@@ -303,29 +301,10 @@ impl FlushEngine {
         Ok(FlushEngine {
             owner: Arc::new(Owner {
                 shared,
-                private,
                 #[cfg(feature = "fault-injection")]
                 fault: config.fault,
             }),
         })
-    }
-
-    /// What a snapshot taken now would lose: refused, or by override an event.
-    fn discarded_writes(&self, allow: bool) -> Result<Option<Event>, Error> {
-        // A guest that still runs can write the next moment: not asked for then.
-        let quiesced = self.device_state() == DeviceState::Quiesced;
-        let Some(private) = self.owner.private.as_ref().filter(|_| quiesced) else {
-            return Ok(None);
-        };
-        let pages = match private.written() {
-            Ok(0) => return Ok(None),
-            Ok(pages) if allow => Some(pages),
-            Ok(pages) => return Err(Error::DiscardedWrites(pages)),
-            Err(_) if allow => None,
-            Err(error) => return Err(Error::PageMap(error)),
-        };
-        log::warn!("{}: the guest's writes are not in the snapshot", self.id());
-        Ok(Some(Event::DiscardedWrites { pages }))
     }
 
     pub(crate) fn shared(&self) -> &Shared {

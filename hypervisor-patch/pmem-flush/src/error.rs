@@ -56,6 +56,6 @@ pub enum Error {
     #[error("guest has written {0} page(s) that no snapshot holds (discard_writes=on)")]
     DiscardedWrites(u64),
     /// Whether the guest wrote into a private mapping can't be told.
-    #[error("whether the guest has written can't be read from pagemap (discard_writes=on)")]
-    PageMap(#[source] io::Error),
+    #[error("whether the guest has written can't be told (discard_writes=on)")]
+    PrivatePages(#[source] io::Error),
 }

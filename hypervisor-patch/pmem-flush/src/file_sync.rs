@@ -6,17 +6,24 @@ use std::task::Poll;
 use std::time::Instant;
 use std::{io, mem};
 
+use crate::config::SyncMode;
 use crate::coordinator::Ticket;
 use crate::error::Error;
+use crate::event::Event;
 use crate::latch::LatchCause;
 use crate::stamp::FileStamp;
 
 /// What the worker found.
 #[derive(Debug)]
 pub(crate) struct FileOutcome {
+    /// Pages of a private mapping that are not as the file has them.
+    pub(crate) written: io::Result<u64>,
     pub(crate) sync: io::Result<()>,
     pub(crate) stamp: io::Result<FileStamp>,
 }
+
+/// A file sync's end, and the file's stamp then. None by override only.
+pub(crate) type FilePoll = Poll<Result<Option<FileStamp>, Error>>;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -98,39 +105,53 @@ impl FileSync {
         }
     }
 
-    /// The result, once. `latch` is what the file's latch holds by now: a sync
-    /// that succeeds after another has failed proves nothing.
+    /// The result, once, and by override what it leaves out. `latch` is what the
+    /// file's latch holds by now: a sync that succeeds after another has failed
+    /// proves nothing.
     pub(crate) fn poll(
         &mut self,
         now: Instant,
+        mode: SyncMode,
         latch: Option<&LatchCause>,
-    ) -> Poll<Result<Option<FileStamp>, Error>> {
+    ) -> (FilePoll, Option<Event>) {
         match mem::take(self) {
-            FileSync::None => Poll::Ready(Err(Error::NoFileSync)),
-            FileSync::Abandoned => Poll::Ready(Err(Error::NotQuiesced)),
-            FileSync::Done(wanted, outcome) => Poll::Ready(judge(wanted, outcome, latch)),
+            FileSync::None => (Poll::Ready(Err(Error::NoFileSync)), None),
+            FileSync::Abandoned => (Poll::Ready(Err(Error::NotQuiesced)), None),
+            FileSync::Done(wanted, outcome) if wanted.allow_unsynced => {
+                let lost = discarded(&outcome.written);
+                (Poll::Ready(Ok(outcome.stamp.ok())), lost)
+            }
+            FileSync::Done(_, outcome) => (Poll::Ready(judge(outcome, latch)), None),
             pending @ (FileSync::Wanted(wanted) | FileSync::Running(wanted)) => {
                 if now < wanted.deadline {
                     *self = pending;
-                    return Poll::Pending;
+                    return (Poll::Pending, None);
                 }
-                Poll::Ready(if wanted.allow_unsynced {
-                    Ok(None)
-                } else {
-                    Err(Error::FileSyncTimedOut)
-                })
+                if !wanted.allow_unsynced {
+                    return (Poll::Ready(Err(Error::FileSyncTimedOut)), None);
+                }
+                let unknown = Event::DiscardedWrites { pages: None };
+                let lost = (mode == SyncMode::Skip).then_some(unknown);
+                (Poll::Ready(Ok(None)), lost)
             }
         }
     }
 }
 
-fn judge(
-    wanted: Wanted,
-    outcome: FileOutcome,
-    latch: Option<&LatchCause>,
-) -> Result<Option<FileStamp>, Error> {
-    if wanted.allow_unsynced {
-        return Ok(outcome.stamp.ok());
+/// What a snapshot by override does not hold.
+fn discarded(written: &io::Result<u64>) -> Option<Event> {
+    let pages = match written {
+        Ok(0) => return None,
+        Ok(pages) => Some(*pages),
+        Err(_) => None,
+    };
+    Some(Event::DiscardedWrites { pages })
+}
+
+fn judge(outcome: FileOutcome, latch: Option<&LatchCause>) -> Result<Option<FileStamp>, Error> {
+    match outcome.written.map_err(Error::PrivatePages)? {
+        0 => {}
+        pages => return Err(Error::DiscardedWrites(pages)),
     }
     outcome.sync.map_err(Error::FileSync)?;
     if let Some(cause) = latch {

@@ -14,7 +14,7 @@ use crate::coordinator::{
     Coordinator, DrainStatus, Effects, Generation, Job, Popped, Report, Step,
 };
 use crate::error::Error;
-use crate::event::Observer;
+use crate::event::{Event, Observer};
 use crate::stamp::FileStamp;
 use crate::sync::{Condvar, Doorbell, Mutex, MutexGuard};
 
@@ -107,6 +107,9 @@ impl Shared {
 
     fn carry_out(&self, effects: &Effects) {
         for event in &effects.events {
+            if let Event::DiscardedWrites { .. } = event {
+                log::warn!("{}: the guest's writes are not in the snapshot", self.id);
+            }
             self.observer.event(&self.id, event);
         }
         if effects.worker {
@@ -244,11 +247,15 @@ impl Shared {
 
     pub(crate) fn wait_file_sync(&self) -> Result<Option<FileStamp>, Error> {
         loop {
-            let mut core = self.lock();
-            match core.coordinator.poll_file_sync(Instant::now()) {
-                (Poll::Ready(result), _) => return result,
-                (Poll::Pending, Some(until)) => self.wait_until(core, until),
-                (Poll::Pending, None) => return Err(Error::NoFileSync),
+            let core = self.lock();
+            let (core, (result, until)) = self.poll(core, |coordinator| {
+                let (result, until, effects) = coordinator.poll_file_sync(Instant::now());
+                ((result, until), effects)
+            });
+            match (result, core, until) {
+                (Poll::Ready(result), ..) => return result,
+                (Poll::Pending, Some(core), Some(until)) => self.wait_until(core, until),
+                (Poll::Pending, ..) => return Err(Error::NoFileSync),
             }
         }
     }

@@ -125,7 +125,7 @@ pub use event::{Event, Observer};
 pub use fault::{DEFAULT_LATE, Fault, ParseFaultError};
 pub use latch::{LatchCause, ParsePolicyError, SyncErrorPolicy};
 pub use lock::{FileLock, LockError, LockKind};
-pub use private::PrivateMapping;
+pub use private::{PrivateMapping, PrivateMemory};
 pub use seccomp::{WorkerSeccomp, worker_rules};
 pub use signal::Signal;
 pub use sparse::{preallocate, unallocated_bytes};

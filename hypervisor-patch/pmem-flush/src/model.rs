@@ -89,6 +89,7 @@ impl World {
             let report = match job.kind {
                 JobKind::Flush => Report::Flush(Ok(())),
                 JobKind::File { .. } => Report::File(FileOutcome {
+                    written: Ok(0),
                     sync: Ok(()),
                     stamp: Ok(STAMP),
                 }),

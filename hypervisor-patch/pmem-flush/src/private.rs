@@ -10,18 +10,52 @@
 //! counts is whether it differs from the file's, and a device whose guest only
 //! reads is left alone.
 
+use std::fmt::Debug;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// Where a device's private mapping is in this process: whole pages.
+use vm_memory::bitmap::Bitmap;
+use vm_memory::{Bytes, MmapRegion, VolatileMemory};
+
+/// The memory of a private mapping: whole pages of this process.
+pub trait PrivateMemory: Debug + Send + Sync {
+    /// Address of its first byte.
+    fn address(&self) -> usize;
+
+    /// Its length in bytes.
+    fn size(&self) -> usize;
+
+    /// Reads what it holds from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// It is not as long as that.
+    fn read_at(&self, buffer: &mut [u8], offset: usize) -> io::Result<()>;
+}
+
+impl<B: Bitmap + Debug + Send + Sync> PrivateMemory for MmapRegion<B> {
+    fn address(&self) -> usize {
+        self.as_ptr() as usize
+    }
+
+    fn size(&self) -> usize {
+        MmapRegion::size(self)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: usize) -> io::Result<()> {
+        self.as_volatile_slice()
+            .read_slice(buffer, offset)
+            .map_err(io::Error::other)
+    }
+}
+
+/// A device's private mapping.
 #[derive(Clone, Debug)]
 pub struct PrivateMapping {
-    /// Address of its first byte.
-    pub address: usize,
-    /// Its length in bytes.
-    pub len: usize,
+    /// What the guest has.
+    pub memory: Arc<dyn PrivateMemory>,
     /// The mapped file, from its first byte on.
     pub file: Arc<File>,
 }
@@ -37,79 +71,56 @@ const OF_FILE: u64 = 1 << 61;
 const ENTRY: usize = size_of::<u64>();
 const CHUNK: usize = 8192 * ENTRY;
 
-/// The process as procfs shows it.
-#[derive(Debug)]
-struct Process {
-    pagemap: File,
-    memory: File,
-}
-
-impl Process {
-    fn open() -> io::Result<Self> {
-        Ok(Process {
-            pagemap: File::open("/proc/self/pagemap")?,
-            memory: File::open("/proc/self/mem")?,
-        })
-    }
-}
-
 /// A private mapping that is watched for pages of its own.
 #[derive(Debug)]
 pub(crate) struct PrivatePages {
     mapping: PrivateMapping,
-    /// Opened when the device is made: later a sandbox may be in the way. If it
-    /// is already then, the snapshot has to know.
-    process: io::Result<Process>,
+    /// Opened when the device is made: later a sandbox may be in the way. None
+    /// if something is already then: /proc is not mounted, or belongs to root as
+    /// the process has been given capabilities (PR_SET_DUMPABLE in prctl(2)).
+    pagemap: Option<File>,
 }
 
 impl PrivatePages {
     pub(crate) fn new(mapping: PrivateMapping) -> Self {
         PrivatePages {
             mapping,
-            process: Process::open(),
+            pagemap: File::open("/proc/self/pagemap").ok(),
         }
     }
 
     /// How many pages hold something else than the file. Nobody may write to
-    /// the mapping meanwhile.
+    /// the mapping meanwhile. Without a pagemap each page is compared.
     pub(crate) fn written(&self) -> io::Result<u64> {
-        let process = match &self.process {
-            Ok(process) => process,
-            Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
-        };
         let page = page_size()?;
-        let entry = |address: usize| (address / page).saturating_mul(ENTRY);
-        let from = entry(self.mapping.address);
-        let end = entry(self.mapping.address.saturating_add(self.mapping.len));
-        let mut left = end.saturating_sub(from);
-        let mut pagemap = &process.pagemap;
-        pagemap.seek(SeekFrom::Start(from as u64))?;
-        let mut entries = vec![0; CHUNK.min(left)];
+        let memory = &self.mapping.memory;
+        let first = memory.address() / page;
+        let pages = memory.size() / page;
+        let mut entries = vec![0; CHUNK.min(pages * ENTRY)];
         let mut compared = [vec![0; page], vec![0; page]];
-        let mut first = 0;
         let mut written = 0;
-        while left > 0 {
-            let chunk = CHUNK.min(left);
-            pagemap.read_exact(&mut entries[..chunk])?;
-            for index in own(&entries[..chunk]) {
-                let offset = (first + index) * page;
-                written += u64::from(self.differs(&process.memory, offset, &mut compared)?);
+        let mut done = 0;
+        while done < pages {
+            let count = (pages - done).min(CHUNK / ENTRY);
+            let entries = &mut entries[..count * ENTRY];
+            if let Some(pagemap) = &self.pagemap {
+                pagemap.read_exact_at(entries, ((first + done) * ENTRY) as u64)?;
+            } else {
+                for entry in entries.chunks_exact_mut(ENTRY) {
+                    entry.copy_from_slice(&PRESENT.to_ne_bytes());
+                }
             }
-            first += chunk / ENTRY;
-            left -= chunk;
+            for index in own(entries) {
+                written += u64::from(self.differs((done + index) * page, &mut compared)?);
+            }
+            done += count;
         }
         Ok(written)
     }
 
     /// Whether the page at `offset` is not as the file has it. Beyond its end a
     /// file's mapping is zero.
-    fn differs(
-        &self,
-        memory: &File,
-        offset: usize,
-        [ours, files]: &mut [Vec<u8>; 2],
-    ) -> io::Result<bool> {
-        memory.read_exact_at(ours, (self.mapping.address + offset) as u64)?;
+    fn differs(&self, offset: usize, [ours, files]: &mut [Vec<u8>; 2]) -> io::Result<bool> {
         let mut rest = &mut files[..];
         let mut at = offset as u64;
         while !rest.is_empty() {
@@ -123,7 +134,12 @@ impl PrivatePages {
                 Err(error) => return Err(error),
             }
         }
+        // Nobody may touch a page beyond the file's end that is not our own.
+        if rest.len() == ours.len() && self.pagemap.is_none() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         rest.fill(0);
+        self.mapping.memory.read_at(ours, offset)?;
         Ok(ours != files)
     }
 }
@@ -151,6 +167,8 @@ fn page_size() -> io::Result<usize> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use vm_memory::FileOffset;
+
     use super::*;
 
     #[test]
@@ -169,24 +187,56 @@ mod tests {
         assert_eq!(own(&bytes).collect::<Vec<_>>(), [2, 4, 6]);
     }
 
+    const PAGES: usize = 3;
+
+    /// A private mapping of PAGES pages, of a file that has `len` bytes by now.
+    fn pages(len: usize, pagemap: Option<File>) -> (PrivatePages, Arc<MmapRegion>) {
+        let page = page_size().expect("page size");
+        let file = Arc::new(tempfile::tempfile().expect("file"));
+        file.set_len((PAGES * page) as u64).expect("size");
+        let offset = FileOffset::from_arc(file.clone(), 0);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let memory = MmapRegion::build(Some(offset), PAGES * page, protection, libc::MAP_PRIVATE);
+        let memory = Arc::new(memory.expect("mapping"));
+        file.set_len(len as u64).expect("size");
+        let mapping = PrivateMapping {
+            memory: memory.clone(),
+            file,
+        };
+        (PrivatePages { mapping, pagemap }, memory)
+    }
+
+    fn write(memory: &MmapRegion, byte: u8, offset: usize) {
+        let memory = memory.as_volatile_slice();
+        memory.write_obj(byte, offset).expect("write");
+    }
+
+    #[test]
+    fn without_a_map_each_page_is_compared() {
+        let page = page_size().unwrap();
+        let (pages, memory) = pages(PAGES * page, None);
+        assert_eq!(pages.written().unwrap(), 0);
+        write(&memory, 1, 0);
+        write(&memory, 0, page);
+        write(&memory, 1, PAGES * page - 1);
+        assert_eq!(pages.written().unwrap(), 2);
+    }
+
+    #[test]
+    fn without_a_map_nothing_beyond_the_files_end_is_touched() {
+        let page = page_size().unwrap();
+        let (unmapped, _memory) = pages(2 * page, None);
+        let error = unmapped.written().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let (mapped, _memory) = pages(2 * page, Some(pagemap));
+        assert_eq!(mapped.written().unwrap(), 0);
+    }
+
     #[test]
     fn a_map_that_cannot_be_read_is_an_error() {
-        let empty = || tempfile::tempfile().unwrap();
-        let pages = |process| PrivatePages {
-            mapping: PrivateMapping {
-                address: 0x1000,
-                len: 0x1000,
-                file: Arc::new(empty()),
-            },
-            process,
-        };
-        let closed = io::Error::from_raw_os_error(libc::EACCES);
-        let error = pages(Err(closed)).written().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-        let short = Process {
-            pagemap: empty(),
-            memory: empty(),
-        };
-        pages(Ok(short)).written().unwrap_err();
+        let empty = tempfile::tempfile().unwrap();
+        let (pages, _memory) = pages(0, Some(empty));
+        pages.written().unwrap_err();
     }
 }

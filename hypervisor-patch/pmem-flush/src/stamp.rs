@@ -2,9 +2,10 @@
 
 //! The stamp that ties a snapshot to the file it was taken with.
 
+use std::fmt;
 use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,22 +29,26 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// The stamp of an open file.
+    /// The stamp of an open file, whose offset a device's moves.
     ///
     /// # Errors
     ///
-    /// The file's metadata can't be read.
+    /// The file's metadata, or a device's size, can't be read.
     pub fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        let (mtime, mtime_nsec) = if metadata.is_file() {
-            (metadata.mtime(), metadata.mtime_nsec())
-        } else {
-            (0, 0)
-        };
+        if metadata.is_file() {
+            return Ok(FileStamp {
+                size: metadata.len(),
+                mtime: metadata.mtime(),
+                mtime_nsec: metadata.mtime_nsec(),
+            });
+        }
+        // What a node's metadata say of its size is 0.
+        let mut node = file;
         Ok(FileStamp {
-            size: metadata.len(),
-            mtime,
-            mtime_nsec,
+            size: node.seek(SeekFrom::End(0))?,
+            mtime: 0,
+            mtime_nsec: 0,
         })
     }
 

@@ -16,11 +16,13 @@ use crate::error::Error;
 use crate::file_sync::FileOutcome;
 use crate::handshake::Shared;
 use crate::latch::LatchCause;
+use crate::private::PrivatePages;
 
 /// What the worker is made of.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) backend: Arc<dyn SyncBackend>,
+    pub(crate) private: Option<PrivatePages>,
     /// All apply; an empty one is none.
     pub(crate) filters: Vec<BpfProgram>,
     #[cfg(feature = "fault-injection")]
@@ -73,6 +75,7 @@ impl Worker {
                 Report::Flush(result.map_err(|error| LatchCause::from(&error)))
             }
             JobKind::File { sync } => Report::File(FileOutcome {
+                written: self.private.as_ref().map_or(Ok(0), PrivatePages::written),
                 sync: if sync {
                     self.backend.sync_all()
                 } else {

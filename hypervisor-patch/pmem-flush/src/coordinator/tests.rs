@@ -207,6 +207,7 @@ fn rule_05_a_file_sync_given_up_by_resume_belongs_to_nobody() {
     // Its error is latched all the same (rule 4), and it holds up the ring.
     assert!(!bench.coordinator.start_pop(bench.generation));
     let outcome = FileOutcome {
+        written: Ok(0),
         sync: Err(io::Error::from_raw_os_error(libc::EIO)),
         stamp: Err(io::Error::from_raw_os_error(libc::EIO)),
     };
@@ -216,6 +217,6 @@ fn rule_05_a_file_sync_given_up_by_resume_belongs_to_nobody() {
             .job_done(job, Report::File(outcome), Duration::ZERO, bench.start);
     assert!(effects.device);
     assert_eq!(bench.coordinator.counters().latched, 1);
-    let (result, _) = bench.coordinator.poll_file_sync(bench.start);
+    let (result, ..) = bench.coordinator.poll_file_sync(bench.start);
     assert!(matches!(result, Poll::Ready(Err(Error::NotQuiesced))));
 }

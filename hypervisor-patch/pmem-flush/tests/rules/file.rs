@@ -126,6 +126,36 @@ fn rule_10_the_file_is_locked_against_a_second_writer() {
     FileLock::acquire(&first, LockKind::Exclusive).unwrap_err();
 }
 
+/// The sizes in bytes of the block devices that may be read here.
+fn block_devices() -> impl Iterator<Item = (PathBuf, u64)> {
+    let devices = fs::read_dir("/sys/class/block").into_iter().flatten();
+    devices.flatten().filter_map(|device| {
+        let sectors = fs::read_to_string(device.path().join("size")).ok()?;
+        let bytes = sectors.trim().parse::<u64>().ok()? * 512;
+        let node = Path::new("/dev").join(device.file_name());
+        (bytes > 0 && File::open(&node).is_ok()).then_some((node, bytes))
+    })
+}
+
+/// Tried with every one there is: as root, with the machine's own disk.
+#[test]
+fn rule_10_a_block_device_has_its_size() {
+    for (node, bytes) in block_devices() {
+        let stamp = FileStamp::of(&File::open(&node).unwrap()).unwrap();
+        let whole = FileStamp {
+            size: bytes,
+            mtime: 0,
+            mtime_nsec: 0,
+        };
+        assert_eq!(stamp, whole, "{}", node.display());
+        let shrunk = FileStamp {
+            size: bytes - 512,
+            ..whole
+        };
+        stamp.check(&shrunk, SyncMode::File, false).unwrap_err();
+    }
+}
+
 /// A device node's time is the host's, not the guest's.
 #[test]
 fn rule_10_only_a_regular_file_has_a_time() {

@@ -13,10 +13,12 @@ mod reset;
 mod restore;
 
 use std::fs::{self, File, FileTimes, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use std::{ptr, thread};
@@ -28,9 +30,10 @@ use pmem_flush::test_utils::{
 use pmem_flush::{
     Activation, DeviceState, DrainStatus, EngineConfig, EngineState, Error, Event, FileLock,
     FileStamp, FlushEngine, Identity, LatchCause, LockError, LockKind, PrivateMapping,
-    SyncErrorPolicy, SyncMode, preallocate, unallocated_bytes,
+    PrivateMemory, SyncErrorPolicy, SyncMode, preallocate, unallocated_bytes,
 };
 use virtio_queue::QueueT;
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 use vmm_sys_util::eventfd::EventFd;
 
 const SIZE: u16 = 16;

@@ -8,7 +8,7 @@ const PAGES: usize = 24;
 
 /// A private mapping of a file, as a guest has one with `discard_writes=on`.
 struct Private {
-    address: *mut u8,
+    memory: Arc<MmapRegion>,
     page: usize,
     file: Arc<File>,
 }
@@ -20,22 +20,15 @@ impl Private {
         let page = usize::try_from(page).expect("page size");
         let file = tempfile::tempfile().expect("file");
         file.set_len((PAGES * page) as u64).expect("size");
-        // SAFETY: a new mapping of an open file; the kernel chooses its place.
-        let address = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                PAGES * page,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        assert_ne!(address, libc::MAP_FAILED);
-        let address = address.cast();
         let file = Arc::new(file);
+        let memory = MmapRegion::build(
+            Some(FileOffset::from_arc(file.clone(), 0)),
+            PAGES * page,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE,
+        );
         Private {
-            address,
+            memory: Arc::new(memory.expect("mapping")),
             page,
             file,
         }
@@ -43,15 +36,9 @@ impl Private {
 
     fn mapping(&self) -> PrivateMapping {
         PrivateMapping {
-            address: self.address as usize,
-            len: PAGES * self.page,
+            memory: self.memory.clone(),
             file: self.file.clone(),
         }
-    }
-
-    fn at(&self, page: usize) -> *mut u8 {
-        assert!(page < PAGES);
-        self.address.wrapping_add(page * self.page)
     }
 
     fn write(&self, page: usize) {
@@ -59,30 +46,27 @@ impl Private {
     }
 
     fn put(&self, page: usize, value: u8) {
-        // SAFETY: the page is in the mapping, which nobody else has.
-        unsafe { self.at(page).write_volatile(value) };
+        let memory = self.memory.as_volatile_slice();
+        memory.write_obj(value, page * self.page).expect("write");
     }
 
     fn read_all(&self) {
+        let memory = self.memory.as_volatile_slice();
         for page in 0..PAGES {
-            // SAFETY: as above.
-            assert_eq!(unsafe { self.at(page).read_volatile() }, 0);
+            assert_eq!(memory.read_obj::<u8>(page * self.page).expect("read"), 0);
         }
     }
 
     fn device(&self) -> TestDevice {
-        let mut config = config();
-        config.sync = SyncMode::Skip;
-        config.private = Some(self.mapping());
-        TestDevice::new(config, backing(), SIZE)
+        device_with(self.mapping())
     }
 }
 
-impl Drop for Private {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, of this length.
-        unsafe { libc::munmap(self.address.cast(), PAGES * self.page) };
-    }
+fn device_with(private: PrivateMapping) -> TestDevice {
+    let mut config = config();
+    config.sync = SyncMode::Skip;
+    config.private = Some(private);
+    TestDevice::new(config, backing(), SIZE)
 }
 
 #[test]
@@ -159,17 +143,39 @@ fn rule_10_what_a_file_has_no_bytes_for_is_zero() {
     assert!(matches!(error, Error::DiscardedWrites(1)), "{error}");
 }
 
+/// Part of a region.
+#[derive(Debug)]
+struct Part {
+    of: Arc<MmapRegion>,
+    from: usize,
+    size: usize,
+}
+
+impl PrivateMemory for Part {
+    fn address(&self) -> usize {
+        self.of.address() + self.from
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: usize) -> io::Result<()> {
+        self.of.read_at(buffer, self.from + offset)
+    }
+}
+
 #[test]
 fn rule_10_pages_beside_the_mapping_are_not_the_guests() {
     let private = Private::new();
-    let mut config = config();
-    config.sync = SyncMode::Skip;
-    config.private = Some(PrivateMapping {
-        address: private.at(2) as usize,
-        len: (PAGES - 4) * private.page,
+    let device = device_with(PrivateMapping {
+        memory: Arc::new(Part {
+            of: private.memory.clone(),
+            from: 2 * private.page,
+            size: (PAGES - 4) * private.page,
+        }),
         file: private.file.clone(),
     });
-    let device = TestDevice::new(config, backing(), SIZE);
     private.write(1);
     private.write(PAGES - 2);
     drain(&device);
@@ -184,4 +190,50 @@ fn rule_10_a_device_that_runs_is_not_asked_for_its_pages() {
     let error = device.engine.sync_file(soon(), false).unwrap_err();
     assert!(matches!(error, Error::NotQuiesced), "{error}");
     assert_eq!(device.events.take(), ["activated"]);
+}
+
+/// Memory that can be read once the sender is gone, as on a disk that hangs.
+#[derive(Debug)]
+struct Hung {
+    of: Arc<MmapRegion>,
+    until: Mutex<Receiver<()>>,
+}
+
+impl PrivateMemory for Hung {
+    fn address(&self) -> usize {
+        self.of.address()
+    }
+
+    fn size(&self) -> usize {
+        PrivateMemory::size(&*self.of)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: usize) -> io::Result<()> {
+        let _ = self.until.lock().expect("until").recv();
+        self.of.read_at(buffer, offset)
+    }
+}
+
+#[test]
+fn rule_05_pages_that_cannot_be_compared_in_time_hold_up_nobody() {
+    let private = Private::new();
+    private.write(0);
+    let (hold, until) = channel();
+    let device = device_with(PrivateMapping {
+        memory: Arc::new(Hung {
+            of: private.memory.clone(),
+            until: Mutex::new(until),
+        }),
+        file: private.file.clone(),
+    });
+    drain(&device);
+    device.events.take();
+    let short = || Instant::now() + Duration::from_millis(20);
+    let error = device.engine.sync_file(short(), false).unwrap_err();
+    assert!(matches!(error, Error::FileSyncTimedOut), "{error}");
+    assert_eq!(device.engine.sync_file(short(), true).unwrap(), None);
+    assert_eq!(device.events.take(), ["discarded-writes-not-in-snapshot"]);
+    drop(hold);
+    let error = device.engine.sync_file(soon(), false).unwrap_err();
+    assert!(matches!(error, Error::DiscardedWrites(1)), "{error}");
 }

@@ -4,13 +4,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::ptr;
 use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use pmem_flush::{FileLock, LockKind, PrivateMapping};
+use vm_memory::{FileOffset, MmapRegion};
 
 use crate::config::PmemConfig;
 use crate::layout::PMEM_ALIGN;
@@ -21,15 +20,8 @@ use crate::vm::VmError;
 pub struct Mapping {
     _lock: FileLock,
     file: Arc<File>,
-    address: *mut libc::c_void,
-    len: usize,
+    memory: Arc<MmapRegion>,
 }
-
-// SAFETY: the address is only handed to KVM and unmapped once; nobody here reads or writes
-// through it.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Opens, locks and maps the file of `config`.
@@ -79,25 +71,18 @@ impl Mapping {
         } else {
             (libc::MAP_SHARED, "cannot be mapped")
         };
-        // SAFETY: the kernel chooses the address of a new mapping; the arguments are valid.
-        let address = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                visibility | libc::MAP_NORESERVE,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(error(what, Some(io::Error::last_os_error())));
-        }
+        let file = Arc::new(file);
+        let memory = MmapRegion::build(
+            Some(FileOffset::from_arc(file.clone(), 0)),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            visibility | libc::MAP_NORESERVE,
+        )
+        .map_err(|e| error(what, Some(io::Error::other(e))))?;
         Ok(Self {
             _lock: lock,
-            file: Arc::new(file),
-            address,
-            len,
+            file,
+            memory: Arc::new(memory),
         })
     }
 
@@ -108,14 +93,13 @@ impl Mapping {
 
     /// Bytes mapped: the device's size.
     pub fn size(&self) -> u64 {
-        self.len as u64
+        self.memory.size() as u64
     }
 
     /// Where the guest's writes are with `discard_writes=on`.
     pub fn private(&self) -> PrivateMapping {
         PrivateMapping {
-            address: self.address as usize,
-            len: self.len,
+            memory: self.memory.clone(),
             file: self.file.clone(),
         }
     }
@@ -130,20 +114,11 @@ impl Mapping {
             flags: 0,
             guest_phys_addr: base,
             memory_size: self.size(),
-            userspace_addr: self.address as u64,
+            userspace_addr: self.memory.as_ptr() as u64,
         };
         // SAFETY: the range is mapped until the mapping drops; from then on KVM finds
         // nothing there.
         unsafe { vm.set_user_memory_region(region) }
             .map_err(|e| VmError::Kvm("KVM_SET_USER_MEMORY_REGION", e))
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: this is our mapping, and its only user besides the vCPUs is gone.
-        if unsafe { libc::munmap(self.address, self.len) } != 0 {
-            log::error!("cannot unmap a pmem file: {}", io::Error::last_os_error());
-        }
     }
 }

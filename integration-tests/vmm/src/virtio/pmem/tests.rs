@@ -329,7 +329,7 @@ fn a_snapshot_does_not_lose_what_the_guest_wrote_with_discard_writes() {
     let mut config = config(&file);
     config.discard_writes = true;
     let mapping = Mapping::open(&config).unwrap();
-    let address = mapping.private().address as *mut u8;
+    let address = mapping.private().memory.address() as *mut u8;
     let log = Arc::new(Log::default());
     let events: Arc<dyn EventSink> = log.clone();
     let driver = GuestDriver::new(128);

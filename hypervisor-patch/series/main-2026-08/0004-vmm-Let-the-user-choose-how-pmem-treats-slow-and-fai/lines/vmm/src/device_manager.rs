@@ -1,13 +1,15 @@
 @ 1
-+use std::time::{Duration, Instant};
++use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 @ 2
++use std::time::{Duration, Instant};
+@ 3
 +    #[error("Cannot open persistent memory file {}", .1.display())]
 +    PmemFileOpen(#[source] io::Error, PathBuf),
 +
 +    /// The persistent memory of a directory's temporary file ended with the VM
 +    #[error("Cannot restore persistent memory from directory {}: give the file itself", .0.display())]
 +    PmemRestoreDirectory(PathBuf),
-@ 3
++
 +    /// The persistent memory file is smaller than the memory it has to hold
 +    #[error(
 +        "Persistent memory file {} has {found} bytes, the snapshot needs {needed}", file.display()
@@ -17,7 +19,6 @@
 +        found: u64,
 +        needed: u64,
 +    },
-+
 @ 4
 +        if let Some((_, needed)) = region_range {
 +            check_restored_pmem_file(&pmem_cfg.file, needed)?;
@@ -41,9 +42,18 @@
 +        return Err(DeviceManagerError::PmemRestoreDirectory(path.to_path_buf()));
 +    }
 +
-+    // The length of a block device is no part of its metadata.
-+    let found = metadata.len();
-+    if metadata.is_file() && found < needed {
++    let found = if metadata.is_file() {
++        metadata.len()
++    } else if metadata.file_type().is_block_device() {
++        // Its length is no part of its metadata.
++        File::open(path)
++            .and_then(|mut device| device.seek(SeekFrom::End(0)))
++            .map_err(|e| DeviceManagerError::PmemFileOpen(e, path.to_path_buf()))?
++    } else {
++        // Only its driver knows how much of a character device can be mapped.
++        return Ok(());
++    };
++    if found < needed {
 +        return Err(DeviceManagerError::PmemRestoreFileTooSmall {
 +            file: path.to_path_buf(),
 +            found,
@@ -88,6 +98,25 @@
 +            check_restored_pmem_file(dir.path(), 4096),
 +            Err(DeviceManagerError::PmemRestoreDirectory(_))
 +        ));
++    }
++
++    #[test]
++    fn test_restored_pmem_block_device_must_hold_the_memory() {
++        // Tried with every one that may be read here.
++        for device in fs::read_dir("/sys/class/block").into_iter().flatten().flatten() {
++            let node = path::Path::new("/dev").join(device.file_name());
++            let sectors = fs::read_to_string(device.path().join("size")).unwrap_or_default();
++            let size = sectors.trim().parse().unwrap_or(0) * 512;
++            if size == 0 || File::open(&node).is_err() {
++                continue;
++            }
++
++            check_restored_pmem_file(&node, size).unwrap();
++            assert!(matches!(
++                check_restored_pmem_file(&node, size + 1),
++                Err(DeviceManagerError::PmemRestoreFileTooSmall { found, .. }) if found == size
++            ));
++        }
 +    }
 +
 +    #[test]

@@ -20,8 +20,8 @@
 +        let paused = migratable.lock().unwrap().pause();
 +        match paused {
 +            Ok(()) => {}
-+            Err(MigratableError::DeviceDisconnected(id)) => {
-+                warn!("Skipping pause for disconnected device {id}");
++            Err(MigratableError::DeviceDisconnected(gone)) => {
++                warn!("{gone} is disconnected: there is nothing to pause");
 +            }
 +            Err(e) => {
 +                for migratable in &migratables[i..] {
@@ -35,15 +35,19 @@
 +    Ok(())
 +}
 +
++impl DeviceManager {
++    /// All components that take part in a pause and a snapshot.
++    fn migratables(&self) -> Vec<Arc<Mutex<dyn Migratable>>> {
++        let tree = self.device_tree.lock().unwrap();
++        tree.iter()
++            .filter_map(|(_, node)| node.migratable.clone())
++            .collect()
++    }
++}
++
 +impl Pausable for DeviceManager {
 +    fn pause(&mut self) -> result::Result<(), MigratableError> {
-+        let migratables: Vec<_> = self
-+            .device_tree
-+            .lock()
-+            .unwrap()
-+            .iter()
-+            .filter_map(|(_, device_node)| device_node.migratable.clone())
-+            .collect();
++        let migratables = self.migratables();
 +        pause_all(&migratables)?;
 +
 @ 4

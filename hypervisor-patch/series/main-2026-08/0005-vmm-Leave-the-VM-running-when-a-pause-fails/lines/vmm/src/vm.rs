@@ -2,27 +2,29 @@
 +    /// Stop the vCPUs, then the devices. On error the devices are running
 +    /// again, the vCPUs are not.
 +    fn pause_components(&mut self) -> result::Result<(), MigratableError> {
++        let (cpus, devices) = (self.cpu_manager.clone(), self.device_manager.clone());
 +        self.saved_clock = None;
-+        self.cpu_manager.lock().unwrap().pause()?;
++        cpus.lock().unwrap().pause()?;
 +
-+        // Capture the guest clock now that the vCPUs are quiesced.
-+        self.saved_clock = self.capture_guest_clock()?;
++        // The guest's time stands still from here on.
++        let clock = self.capture_guest_clock()?;
++        self.saved_clock = clock;
 +
-+        self.device_manager.lock().unwrap().pause()?;
++        devices.lock().unwrap().pause()?;
 +
-+        if let Err(e) = self.vm.pause() {
-+            self.device_manager.lock().unwrap().resume()?;
-+            return Err(MigratableError::Pause(anyhow!(
-+                "Could not pause the VM: {e}"
-+            )));
-+        }
-+
-+        Ok(())
++        self.vm.pause().or_else(|e| {
++            devices.lock().unwrap().resume()?;
++            let error = anyhow!(e).context("The hypervisor has not paused the VM");
++            Err(MigratableError::Pause(error))
++        })
 +    }
 +
 +    /// Let the vCPUs run, with the guest clock as it was when they stopped.
 +    fn resume_vcpus(&self) -> result::Result<(), MigratableError> {
-+        self.restore_guest_clock()?;
++        // A clock that has gone on is better than vCPUs that do not.
++        if let Err(e) = self.restore_guest_clock() {
++            error!("The guest's clock has gone on during a failed pause: {e:?}");
++        }
 +        self.cpu_manager.lock().unwrap().resume()
 +    }
 +

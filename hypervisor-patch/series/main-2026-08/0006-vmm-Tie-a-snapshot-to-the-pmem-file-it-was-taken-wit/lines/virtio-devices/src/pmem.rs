@@ -31,6 +31,8 @@
 @ 5
 +    flush: PmemFlushOptions,
 @ 6
++    /// Set from prepare_snapshot() to the snapshot() after it.
++    snapshot_prepared: bool,
 +    disk: Arc<File>,
 +    lock: Option<FileLock>,
 +    /// What the file must be for a restored device to go on.
@@ -49,6 +51,7 @@
 @ 11
 +            flush,
 @ 12
++            snapshot_prepared: false,
 +            disk,
 +            lock: None,
 +            restored_stamp,
@@ -83,6 +86,14 @@
 +            .map_err(io::Error::other)
 +    }
 +
++    /// Begin the snapshot's sync of the file. All devices are parked: nothing
++    /// writes to the memory any more, so it makes the file agree with the
++    /// snapshot.
++    fn begin_file_sync(&self, deadline: Instant) -> result::Result<(), pmem_flush::Error> {
++        let allow_unsynced = self.allow_unsynced.load(Ordering::SeqCst);
++        self.engine.begin_file_sync(deadline, allow_unsynced)
++    }
++
 @ 14
 +        self.engine
 +            .begin_drain(Instant::now() + self.flush.drain_timeout);
@@ -90,7 +101,25 @@
 +            self.engine
 +                .begin_drain(Instant::now() + self.flush.drain_timeout);
 @ 16
-+            .sync_file(
-+                Instant::now() + self.flush.drain_timeout,
-+                self.allow_unsynced.load(Ordering::SeqCst),
-+            )
++        self.snapshot_prepared = false;
+@ 17
++    fn prepare_snapshot(&mut self) {
++        let deadline = Instant::now() + self.flush.drain_timeout;
++        // A device that was added to a paused VM has not been paused.
++        self.engine.begin_drain(deadline);
++        // An error is reported by snapshot(), which begins again then.
++        self.snapshot_prepared = self.begin_file_sync(deadline).is_ok();
++    }
++
+@ 18
++        let begun = if mem::take(&mut self.snapshot_prepared) {
++            Ok(())
++        } else {
++            let deadline = Instant::now() + self.flush.drain_timeout;
++            self.engine.begin_drain(deadline);
++            self.engine
++                .wait_drain()
++                .and_then(|()| self.begin_file_sync(deadline))
++        };
++        begun
++            .and_then(|()| self.engine.wait_file_sync())

@@ -117,3 +117,85 @@
 +        let virtio_device = device.virtio_device.clone();
 @ 19
 +            .inspect_err(|_| self.let_go_of_pmem_file(&virtio_device))
+@ 20
++/// The snapshots of all components, by id. Each component is asked for its own,
++/// also after one has failed: what was prepared has to be taken.
++fn snapshot_all(
++    migratables: &[Arc<Mutex<dyn Migratable>>],
++) -> result::Result<Vec<(String, Snapshot)>, MigratableError> {
++    for migratable in migratables {
++        migratable.lock().unwrap().prepare_snapshot();
++    }
++
++    let snapshots: Vec<_> = migratables
++        .iter()
++        .map(|migratable| {
++            let mut migratable = migratable.lock().unwrap();
++            Ok((migratable.id(), migratable.snapshot()?))
++        })
++        .collect();
++    snapshots.into_iter().collect()
++}
++
+@ 21
++        for (id, device_snapshot) in snapshot_all(&self.migratables())? {
++            snapshot.add_snapshot(id, device_snapshot);
+@ 22
++        answer: fn() -> result::Result<(), MigratableError>,
+@ 23
++            (self.answer)()
+@ 24
++
++        fn prepare_snapshot(&mut self) {
++            self.record("prepare");
++        }
++
++        fn snapshot(&mut self) -> result::Result<Snapshot, MigratableError> {
++            self.record("snapshot");
++            (self.answer)()?;
++            Ok(Snapshot::default())
++        }
+@ 25
++    /// What is asked of components a, b and c by `act`, b answering as told.
++    fn with_three<R>(
+@ 26
++        act: fn(&[Arc<Mutex<dyn Migratable>>]) -> R,
++    ) -> (R, Vec<String>) {
+@ 27
++        let recorder = |name, answer| -> Arc<Mutex<dyn Migratable>> {
+@ 28
++                answer,
+@ 29
++        let result = act(&[
+@ 30
++    fn pause_three(
++        b: fn() -> result::Result<(), MigratableError>,
++    ) -> (result::Result<(), MigratableError>, Vec<String>) {
++        with_three(b, pause_all)
++    }
++
++    #[test]
++    fn test_snapshot_prepares_all_and_takes_what_it_has_prepared() {
++        let (result, calls) = with_three(|| Ok(()), snapshot_all);
++        let ids: Vec<_> = result.unwrap().into_iter().map(|(id, _)| id).collect();
++        assert_eq!(ids, ["a", "b", "c"]);
++        assert_eq!(
++            calls,
++            [
++                "prepare a",
++                "prepare b",
++                "prepare c",
++                "snapshot a",
++                "snapshot b",
++                "snapshot c"
++            ]
++        );
++
++        let (result, failed_calls) = with_three(
++            || Err(MigratableError::Snapshot(anyhow!("the disk is slow"))),
++            snapshot_all,
++        );
++        assert!(matches!(result, Err(MigratableError::Snapshot(_))));
++        assert_eq!(failed_calls, calls);
++    }
++

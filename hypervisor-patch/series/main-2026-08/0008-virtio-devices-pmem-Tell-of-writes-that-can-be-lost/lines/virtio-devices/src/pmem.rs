@@ -6,8 +6,7 @@
 +    mapping: &UserspaceMapping,
 @ 3
 +        private: (flush.sync == SyncMode::Skip).then(|| PrivateMapping {
-+            address: mapping.mapping.as_ptr() as usize,
-+            len: mapping.mapping.size(),
++            memory: mapping.mapping.clone(),
 +            file: disk.clone(),
 +        }),
 @ 4
@@ -22,15 +21,5 @@
 +            );
 +        }
 @ 6
-+        let deadline = Instant::now() + self.flush.drain_timeout;
-+        // A device that was added to a paused VM has not been paused.
-+        self.engine.begin_drain(deadline);
-@ 7
-+        // this sync makes the file agree with the snapshot. If the guest's
-+        // writes do not get into the file, it fails if there are any.
-@ 8
-+            .wait_drain()
-+            .and_then(|()| {
-+                self.engine
-+                    .sync_file(deadline, self.allow_unsynced.load(Ordering::SeqCst))
-+            })
++    /// snapshot. If the guest's writes do not get into the file, it fails if
++    /// there are any.

@@ -1,13 +1,13 @@
 @ 1
-+    FlushEngine, FlushQueue, LatchCause, LockError, LockKind, Observer, PrivateMapping, Signal,
-@ 2
-+    /// The first failed sync, if flushes fail because of it.
-+    pub fn latch(&self) -> Option<LatchCause> {
-+        self.engine.latch()
++    /// The engine, which may outlive the device with a sync that still runs.
++    pub fn engine(&self) -> FlushEngine {
++        self.engine.clone()
 +    }
 +
-+    /// Let flushes fail as if a sync had failed with this cause.
-+    pub fn set_latch(&self, cause: &LatchCause) {
-+        self.engine.set_latch(cause);
++    /// Let flushes fail if a sync has failed on this earlier engine of the file.
++    pub fn inherit_latch(&self, earlier: &FlushEngine) {
++        if let Some(cause) = earlier.latch() {
++            self.engine.set_latch(&cause);
++        }
 +    }
 +

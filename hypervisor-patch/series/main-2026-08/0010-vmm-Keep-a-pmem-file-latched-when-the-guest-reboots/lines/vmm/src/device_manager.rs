@@ -1,21 +1,22 @@
 @ 1
-+use pmem_flush::{LatchCause, LockError, SyncMode};
++use pmem_flush::{FlushEngine, LockError, SyncMode};
 @ 2
-+    /// Why pmem devices are latched, by id.
-+    pub fn pmem_latches(&self) -> HashMap<String, LatchCause> {
-+        let latch = |dev: &Arc<Mutex<Pmem>>| {
++    /// The flush engines of all pmem devices, by id.
++    pub fn pmem_engines(&self) -> HashMap<String, FlushEngine> {
++        let engine = |dev: &Arc<Mutex<Pmem>>| {
 +            let dev = dev.lock().unwrap();
-+            Some((dev.id(), dev.latch()?))
++            (dev.id(), dev.engine())
 +        };
-+        self.pmem_devices.iter().filter_map(latch).collect()
++        self.pmem_devices.iter().map(engine).collect()
 +    }
 +
-+    /// Latch the pmem devices that were, before the guest has rebooted.
-+    pub fn set_pmem_latches(&self, latches: &HashMap<String, LatchCause>) {
++    /// Latch the pmem devices that are by now, of those the guest had before its
++    /// reboot.
++    pub fn inherit_pmem_latches(&self, earlier: &HashMap<String, FlushEngine>) {
 +        for dev in &self.pmem_devices {
 +            let dev = dev.lock().unwrap();
-+            if let Some(cause) = latches.get(&dev.id()) {
-+                dev.set_latch(cause);
++            if let Some(engine) = earlier.get(&dev.id()) {
++                dev.inherit_latch(engine);
 +            }
 +        }
 +    }

@@ -1,16 +1,17 @@
 @ 1
-+use pmem_flush::LatchCause;
++use pmem_flush::FlushEngine;
 @ 2
-+    /// Why pmem devices are latched after a failed sync, by id.
-+    pub fn pmem_latches(&self) -> HashMap<String, LatchCause> {
-+        self.device_manager.lock().unwrap().pmem_latches()
++    /// The flush engines of all pmem devices, by id.
++    pub fn pmem_engines(&self) -> HashMap<String, FlushEngine> {
++        self.device_manager.lock().unwrap().pmem_engines()
 +    }
 +
-+    /// Latch the pmem devices that were, before the guest has rebooted.
-+    pub fn set_pmem_latches(&self, latches: &HashMap<String, LatchCause>) {
++    /// Latch the pmem devices that are by now, of those the guest had before its
++    /// reboot.
++    pub fn inherit_pmem_latches(&self, earlier: &HashMap<String, FlushEngine>) {
 +        self.device_manager
 +            .lock()
 +            .unwrap()
-+            .set_pmem_latches(latches);
++            .inherit_pmem_latches(earlier);
 +    }
 +

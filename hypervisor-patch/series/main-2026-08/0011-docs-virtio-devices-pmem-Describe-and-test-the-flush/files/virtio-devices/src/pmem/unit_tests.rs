@@ -531,15 +531,29 @@ fn failed_sync_latches_until_the_user_says_otherwise() {
 #[test]
 fn device_after_a_reboot_is_latched_as_the_one_before() {
     let mut before = TestDevice::active(PmemFlushOptions::default());
-    before.file.fail_next(libc::EIO);
-    assert_eq!(before.pmem.latch(), None);
-    assert_eq!(before.flush(0), FAILED);
-
+    let engine = before.pmem.engine();
     let mut after = TestDevice::active(PmemFlushOptions::default());
-    after.pmem.set_latch(&before.pmem.latch().unwrap());
-    assert_eq!(after.flush(0), FAILED);
-    assert_eq!(after.file.begun(), 0);
-    assert_eq!(after.pmem.latch(), before.pmem.latch());
+    after.pmem.inherit_latch(&engine);
+    assert_eq!(after.flush(0), 0);
+
+    // The guest reboots while a sync runs, which then fails.
+    let file = before.file.clone();
+    file.hold();
+    file.fail_next(libc::EIO);
+    before.driver.flush(0);
+    before.kick();
+    file.wait_begun(1);
+    drop(before);
+    file.release();
+    // The worker takes this up after that.
+    let deadline = Instant::now() + PATIENCE;
+    engine.begin_drain(deadline);
+    engine.wait_drain().unwrap();
+    engine.sync_file(deadline, true).unwrap();
+
+    after.pmem.inherit_latch(&engine);
+    assert_eq!(after.flush(1), FAILED);
+    assert_eq!(after.file.begun(), 1, "a latched device does not sync");
 }
 
 #[test]
@@ -567,6 +581,48 @@ fn snapshot_syncs_the_file_and_fails_by_name() {
     let error = format!("{:?}", device.pmem.snapshot().err().unwrap());
     assert!(error.contains("file sync timed out"), "{error}");
     device.file.release();
+}
+
+#[test]
+fn snapshots_sync_their_files_at_once() {
+    let devices = [(); 2].map(|()| TestDevice::active(PmemFlushOptions::default()).pause());
+    let [mut first, mut second] = devices;
+    first.file.hold();
+    second.file.hold();
+
+    first.pmem.prepare_snapshot();
+    second.pmem.prepare_snapshot();
+    first.file.wait_begun(1);
+    second.file.wait_begun(1);
+    first.file.release();
+    second.file.release();
+    first.pmem.snapshot().unwrap();
+    assert!(
+        state_of(&second.pmem.snapshot().unwrap())
+            .engine
+            .stamp
+            .is_some()
+    );
+    assert_eq!(first.file.ended(), 1);
+    assert_eq!(second.file.ended(), 1);
+}
+
+#[test]
+fn snapshot_that_was_prepared_in_vain_can_be_taken_again() {
+    let mut device = TestDevice::active(PmemFlushOptions::default());
+    // Not paused, and latched: both are the snapshot's to tell.
+    device.file.fail_next(libc::EIO);
+    assert_eq!(device.flush(0), FAILED);
+    device.pmem.prepare_snapshot();
+    let error = format!("{:?}", device.pmem.snapshot().err().unwrap());
+    assert!(error.contains("latched"), "{error}");
+    device.pmem.resume().unwrap();
+
+    let mut device = TestDevice::active(PmemFlushOptions::default()).pause();
+    device.pmem.prepare_snapshot();
+    device.pmem.resume().unwrap();
+    device.pmem.pause().unwrap();
+    device.pmem.snapshot().unwrap();
 }
 
 #[test]

@@ -28,6 +28,14 @@ const REDIRECTING: [&str; 14] = [
     "GIT_WORK_TREE",
 ];
 
+/// Settings that hold whatever the user's and the repository's are: no hook runs,
+/// and a commit's text is taken for what it is.
+const SETTINGS: [&str; 3] = [
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "i18n.commitEncoding=UTF-8",
+];
+
 /// The repository of a tree.
 #[derive(Debug)]
 pub struct Git {
@@ -93,7 +101,11 @@ impl Git {
             message,
         };
         let mut command = Command::new("git");
-        command.arg("-C").arg(&self.top).args(args);
+        command.arg("-C").arg(&self.top);
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        command.args(args);
         for name in REDIRECTING {
             command.env_remove(name);
         }

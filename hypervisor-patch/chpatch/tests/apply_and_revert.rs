@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use chpatch::commands;
 use chpatch::error::Error;
 use chpatch::tree::Tree;
-use common::{Playground, edit, git, history, mode, names, revert, snapshot, write};
+use common::{BASE, Playground, edit, git, history, mode, names, revert, snapshot, write};
 
 #[test]
 fn apply_gives_what_was_committed_and_revert_what_was_there() {
@@ -314,6 +314,66 @@ fn sign_off_comes_on_request_only() {
         3
     );
     assert_eq!(history(&mine, common::BASE).last(), signed.last());
+}
+
+#[test]
+fn no_hook_runs() {
+    let playground = Playground::recorded();
+    let tree = playground.clone_at_base("clone");
+    let marks = playground.path("marks");
+    // Each would also make its command fail, where git heeds that.
+    let hook = format!("#!/bin/sh\necho \"$0\" >>'{}'\nexit 1\n", marks.display());
+    let folders = [playground.path("hooks"), tree.join(".git/hooks")];
+    for (file, name) in folders.iter().flat_map(|folder| {
+        [
+            "commit-msg",
+            "fsmonitor-watchman",
+            "post-commit",
+            "post-index-change",
+            "pre-commit",
+            "prepare-commit-msg",
+            "reference-transaction",
+        ]
+        .map(|name| (folder.join(name), name))
+    }) {
+        write(&file, &hook);
+        mode(&file, 0o755);
+        if name == "fsmonitor-watchman" {
+            let file = file.to_str().expect("UTF-8");
+            git(&tree, &["config", "core.fsmonitor", file]);
+        }
+    }
+    for hooks in [None, folders[0].to_str()] {
+        if let Some(hooks) = hooks {
+            git(&tree, &["config", "core.hooksPath", hooks]);
+        }
+        playground.apply_commit(&tree, true).unwrap();
+        commands::record(&playground.series(), &tree, BASE, None).unwrap();
+        revert(&tree).unwrap();
+        let ran = fs::read_to_string(&marks).unwrap_or_default();
+        assert_eq!(ran, "", "ran with core.hooksPath {hooks:?}");
+    }
+}
+
+#[test]
+fn commits_are_in_utf_8_whatever_git_is_set_to() {
+    let playground = Playground::recorded();
+    let upstream = playground.upstream();
+    git(
+        &upstream,
+        &["commit", "-q", "--amend", "-m", "device: Rewrite grün"],
+    );
+    playground.record().unwrap();
+    let tree = playground.clone_at_base("clone");
+    git(&tree, &["config", "i18n.commitEncoding", "latin1"]);
+    playground.apply_commit(&tree, false).unwrap();
+    let made = git(&tree, &["cat-file", "commit", "HEAD"]);
+    assert!(!made.contains("\nencoding "), "{made}");
+    assert_eq!(history(&tree, BASE), history(&upstream, BASE));
+
+    let before = snapshot(&playground.series());
+    commands::record(&playground.series(), &tree, BASE, None).unwrap();
+    assert_eq!(snapshot(&playground.series()), before);
 }
 
 #[test]

@@ -47,6 +47,17 @@ fn count(number: usize, of: &str) -> String {
     }
 }
 
+/// The series, led out of what an earlier run left behind, and a line that says so.
+fn load(folder: &Path, watch: Watch<'_>) -> Result<(Series, Option<String>), Error> {
+    let told = match store::settle(folder, watch)? {
+        store::Settled::Whole => None,
+        store::Settled::TookBack => Some("took it back"),
+        store::Settled::Completed => Some("completed it"),
+    };
+    let told = told.map(|done| format!("an earlier record or refresh was interrupted: {done}"));
+    Ok((store::load(folder)?, told))
+}
+
 fn applied_by_other_means<'a>(
     tree: &Tree,
     series: &'a Series,
@@ -86,10 +97,10 @@ pub fn apply(
     options: ApplyOptions<'_>,
     watch: Watch<'_>,
 ) -> Result<Report, Error> {
-    let series = store::load(folder)?;
+    let (series, told) = load(folder, watch)?;
     let tree = Tree::open(root)?;
     let _lock = tree.lock()?;
-    let mut lines = Vec::new();
+    let mut lines: Vec<_> = told.into_iter().collect();
     match transaction::settle(&tree, watch)? {
         Settled::With(journal) => {
             return Err(Error::AlreadyApplied {
@@ -189,8 +200,14 @@ pub fn revert(root: &Path, watch: Watch<'_>) -> Result<Report, Error> {
 ///
 /// # Errors
 /// Those of [`record::record`] and [`store::save`].
-pub fn record(folder: &Path, root: &Path, name: &str, onto: Option<&str>) -> Result<Report, Error> {
-    let mut series = store::load(folder)?;
+pub fn record(
+    folder: &Path,
+    root: &Path,
+    name: &str,
+    onto: Option<&str>,
+    watch: Watch<'_>,
+) -> Result<Report, Error> {
+    let (mut series, told) = load(folder, watch)?;
     let git = Git::require(root, "record")?;
     let request = Request {
         git: &git,
@@ -206,12 +223,10 @@ pub fn record(folder: &Path, root: &Path, name: &str, onto: Option<&str>) -> Res
         base.commit
     );
     series.bases.insert(name.to_owned(), base);
-    store::save(&series, folder)?;
+    store::save(&series, folder, watch)?;
     store::load(folder)?;
-    let mut lines: Vec<_> = remarks
-        .into_iter()
-        .map(|remark| format!("note: {remark}"))
-        .collect();
+    let mut lines: Vec<_> = told.into_iter().collect();
+    lines.extend(remarks.into_iter().map(|remark| format!("note: {remark}")));
     lines.push(done);
     Ok(Report::good(lines))
 }
@@ -220,13 +235,15 @@ pub fn record(folder: &Path, root: &Path, name: &str, onto: Option<&str>) -> Res
 ///
 /// # Errors
 /// Those of [`copied::refresh`] and [`store::save`].
-pub fn refresh(folder: &Path) -> Result<Report, Error> {
-    let mut series = store::load(folder)?;
+pub fn refresh(folder: &Path, watch: Watch<'_>) -> Result<Report, Error> {
+    let (mut series, told) = load(folder, watch)?;
     let changes: usize = series.bases.values().map(|base| base.drift.len()).sum();
     copied::refresh(&store::project_of(folder), &mut series)?;
-    store::save(&series, folder)?;
-    Ok(Report::good(vec![match changes {
+    store::save(&series, folder, watch)?;
+    let mut lines: Vec<_> = told.into_iter().collect();
+    lines.push(match changes {
         0 => "copied files are as recorded".to_owned(),
         _ => format!("recorded {} of copied files", count(changes, "change")),
-    }]))
+    });
+    Ok(Report::good(lines))
 }

@@ -131,11 +131,11 @@ pub enum Error {
         fault: String,
     },
 
-    /// Another chpatch works on this tree.
-    #[error("another chpatch is at work in {}; wait for its end", tree.display())]
+    /// Another chpatch works on this tree or writes to this series.
+    #[error("another chpatch is at work in {}; wait for its end", folder.display())]
     Busy {
-        /// The tree.
-        tree: PathBuf,
+        /// The tree or the series folder.
+        folder: PathBuf,
     },
 
     /// Something failed and the tree was put back.

@@ -22,6 +22,7 @@ pub mod error;
 pub mod git;
 pub mod journal;
 pub mod lines;
+pub mod lock;
 pub mod manifest;
 pub mod path;
 pub mod plan;

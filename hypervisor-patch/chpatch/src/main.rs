@@ -42,7 +42,7 @@ enum Command {
         #[command(flatten)]
         series: SeriesFolder,
     },
-    /// Tells which base a tree is, and what is in the way; writes nothing
+    /// Tells which base a tree is, and what is in the way; leaves the tree alone
     Check {
         #[command(flatten)]
         series: SeriesFolder,
@@ -121,8 +121,14 @@ fn run(command: &Command) -> Result<Report, Error> {
             tree,
             base,
             onto,
-        } => commands::record(&series.series, &tree.tree, base, onto.as_deref()),
-        Command::Refresh { series } => commands::refresh(&series.series),
+        } => commands::record(
+            &series.series,
+            &tree.tree,
+            base,
+            onto.as_deref(),
+            &mut |_| Ok(()),
+        ),
+        Command::Refresh { series } => commands::refresh(&series.series, &mut |_| Ok(())),
     }
 }
 

@@ -14,9 +14,11 @@ use crate::manifest::{self, FORMAT, SeriesFile};
 use crate::series::Series;
 
 mod reader;
+mod replace;
 mod writer;
 
-pub use writer::{render, save};
+pub use replace::{Settled, save, settle};
+pub use writer::render;
 
 use reader::Reader;
 
@@ -43,9 +45,11 @@ pub fn project_of(folder: &Path) -> PathBuf {
     folder.join("..")
 }
 
-/// Reads a series folder. One that is not there is a series without a base.
+/// Reads a series folder; [`settle`] comes first. One that is not there is a
+/// series without a base.
 ///
 /// # Errors
+/// [`Error::Busy`] if another chpatch has begun to write to the folder;
 /// [`Error::Series`] with the file that does not follow the format, also for a
 /// file that no step refers to; [`Error::Inconsistent`] when the parts do not
 /// fit together.
@@ -55,6 +59,11 @@ pub fn load(folder: &Path) -> Result<Series, Error> {
     for (name, is_folder) in entries(folder)? {
         match is_folder {
             true if is_name(&name) => names.push(name),
+            true if replace::IN_WORK.contains(&name.as_str()) => {
+                return Err(Error::Busy {
+                    folder: folder.to_owned(),
+                });
+            }
             false if BESIDE.contains(&name.as_str()) => {}
             _ => return Err(stray(Path::new(&name))),
         }

@@ -6,7 +6,6 @@
 //! system itself keeps it inside; symbolic links on the way are refused besides,
 //! because a file behind one is not the tree's.
 
-use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use cap_std::fs::{
 
 use crate::blob::{BlobId, Mode};
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::path::{STATE_FOLDER, TreePath};
 use crate::series::Version;
 
@@ -44,18 +44,6 @@ impl Found {
             mode: Mode::of_permissions(self.permissions),
             blob: BlobId::of(&self.content),
         }
-    }
-}
-
-/// Keeps every other chpatch out of a tree while it lives.
-#[derive(Debug)]
-pub struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing is not enough: a process forked meanwhile, on its way to
-        // becoming a git, still has the descriptor. Nothing is lost if it fails.
-        let _ = self.0.unlock();
     }
 }
 
@@ -88,16 +76,13 @@ impl Tree {
     /// # Errors
     /// [`Error::Busy`] if another one is at work.
     pub fn lock(&self) -> Result<Lock, Error> {
-        let io = |error| Error::io(format!("lock {}", self.root.display()))(error);
         // A lock needs a descriptor that is open for reading; the capability's is not.
-        let folder = self.dir.open(".").map_err(io)?.into_std();
-        match folder.try_lock() {
-            Ok(()) => Ok(Lock(folder)),
-            Err(TryLockError::WouldBlock) => Err(Error::Busy {
-                tree: self.root.clone(),
-            }),
-            Err(TryLockError::Error(error)) => Err(io(error)),
-        }
+        let folder = self
+            .dir
+            .open(".")
+            .map_err(Error::io(format!("lock {}", self.root.display())))?
+            .into_std();
+        Lock::take(folder, &self.root)
     }
 
     /// The file at `path`, or `None` if nothing is there.
@@ -267,22 +252,5 @@ fn unfit(file: &str, kind: FileType, wanted: &str) -> Error {
     Error::Unfit {
         file: file.to_owned(),
         fault,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_ends_with_its_guard_though_another_process_has_the_descriptor() {
-        let scratch = tempfile::tempdir().unwrap();
-        let tree = Tree::open(scratch.path()).unwrap();
-        let lock = tree.lock().unwrap();
-        let inherited = lock.0.try_clone().unwrap();
-        assert!(matches!(tree.lock(), Err(Error::Busy { .. })));
-        drop(lock);
-        tree.lock().unwrap();
-        drop(inherited);
     }
 }

@@ -348,7 +348,7 @@ fn no_hook_runs() {
             git(&tree, &["config", "core.hooksPath", hooks]);
         }
         playground.apply_commit(&tree, true).unwrap();
-        commands::record(&playground.series(), &tree, BASE, None).unwrap();
+        commands::record(&playground.series(), &tree, BASE, None, &mut |_| Ok(())).unwrap();
         revert(&tree).unwrap();
         let ran = fs::read_to_string(&marks).unwrap_or_default();
         assert_eq!(ran, "", "ran with core.hooksPath {hooks:?}");
@@ -372,7 +372,7 @@ fn commits_are_in_utf_8_whatever_git_is_set_to() {
     assert_eq!(history(&tree, BASE), history(&upstream, BASE));
 
     let before = snapshot(&playground.series());
-    commands::record(&playground.series(), &tree, BASE, None).unwrap();
+    commands::record(&playground.series(), &tree, BASE, None, &mut |_| Ok(())).unwrap();
     assert_eq!(snapshot(&playground.series()), before);
 }
 

@@ -119,7 +119,13 @@ fn a_base_that_git_does_not_know_is_refused() {
     let playground = Playground::new();
     playground.make_steps();
     let record = |name: &str, onto: Option<&str>| {
-        commands::record(&playground.series(), &playground.upstream(), name, onto)
+        commands::record(
+            &playground.series(),
+            &playground.upstream(),
+            name,
+            onto,
+            &mut |_| Ok(()),
+        )
     };
     names(&record("v9.9", None).unwrap_err(), &["v9.9", "--onto"]);
     names(&record("../x", None).unwrap_err(), &["../x", "letters"]);
@@ -205,36 +211,15 @@ fn names_line(lines: &[String], names: &[&str]) {
     );
 }
 
-/// A second base, in which everything is three lines further down.
-fn second_base(playground: &Playground) {
-    let upstream = playground.upstream();
-    git(&upstream, &["checkout", "-q", "-b", "second", BASE]);
-    edit(
-        &upstream.join("src/device.rs"),
-        "line 1\n",
-        "new 1\nnew 2\nnew 3\nline 1\n",
-    );
-    commit(&upstream, "base moves on\n");
-    git(&upstream, &["tag", "v2.0"]);
-    git(&upstream, &["cherry-pick", "-x", "v1.0..main"]);
-    git(
-        &upstream,
-        &[
-            "commit",
-            "-q",
-            "--amend",
-            "-m",
-            "device: Rewrite\n\nAnd:\n- rename\n- delete",
-        ],
-    );
-}
-
 #[test]
 fn two_bases_store_what_they_share_once() {
     let playground = Playground::recorded();
-    second_base(&playground);
+    playground.second_base();
     let upstream = playground.upstream();
-    commands::record(&playground.series(), &upstream, "v2.0", None).unwrap();
+    commands::record(&playground.series(), &upstream, "v2.0", None, &mut |_| {
+        Ok(())
+    })
+    .unwrap();
 
     let stored: Vec<_> = snapshot(&playground.series().join("v2.0"))
         .into_iter()
@@ -283,6 +268,7 @@ fn trees_that_fit_two_bases_need_a_name() {
         &playground.upstream(),
         "copy",
         Some(BASE),
+        &mut |_| Ok(()),
     )
     .unwrap();
     let tree = playground.tree("tree");
@@ -339,7 +325,7 @@ fn files_copied_from_the_project_may_not_drift() {
         );
         assert_eq!(snapshot(&tree), before);
 
-        commands::refresh(&playground.series()).unwrap();
+        commands::refresh(&playground.series(), &mut |_| Ok(())).unwrap();
         assert!(!commands::list(&playground.series()).unwrap().bad);
         playground.apply(&tree).unwrap();
         for (path, file) in snapshot(&project.join("src")) {
@@ -357,6 +343,6 @@ fn recording_again_changes_nothing() {
     playground.record().unwrap();
     assert_eq!(snapshot(&playground.series()), before);
     let series = store::load(&playground.series()).unwrap();
-    store::save(&series, &playground.series()).unwrap();
+    store::save(&series, &playground.series(), &mut |_| Ok(())).unwrap();
     assert_eq!(snapshot(&playground.series()), before);
 }

@@ -105,11 +105,12 @@ fn round_trip(base: &Files, steps: &[Files]) {
         made += 1;
     }
     if made == 0 {
-        let error = commands::record(&series, &work, "base", None).expect_err("nothing to record");
+        let error = commands::record(&series, &work, "base", None, &mut |_| Ok(()))
+            .expect_err("nothing to record");
         assert!(error.to_string().contains("no commits"), "{error}");
         return;
     }
-    commands::record(&series, &work, "base", None).expect("record");
+    commands::record(&series, &work, "base", None, &mut |_| Ok(())).expect("record");
 
     let tree = scratch.path().join("tree");
     fs::create_dir(&tree).expect("a folder");

@@ -4,14 +4,13 @@
 
 use std::path::Path;
 
-use super::{Report, applied_by_other_means, count, head};
+use super::{Report, applied_by_other_means, count, head, load};
 use crate::blob::Mode;
 use crate::error::Error;
 use crate::journal::{After, Before, Journal, Phase};
 use crate::lines::split;
 use crate::plan;
-use crate::series::{Change, ChangeKind};
-use crate::store;
+use crate::series::{Change, ChangeKind, Series};
 use crate::tree::Tree;
 
 /// `list`: the bases, the steps of each, and what they touch.
@@ -19,11 +18,12 @@ use crate::tree::Tree;
 /// # Errors
 /// A series that does not follow the format.
 pub fn list(folder: &Path) -> Result<Report, Error> {
-    let series = store::load(folder)?;
-    if series.bases.is_empty() {
-        return Ok(Report::good(vec![none_yet(folder)]));
-    }
+    let (series, told) = load(folder, &mut |_| Ok(()))?;
     let mut report = Report::default();
+    report.lines.extend(told);
+    if series.bases.is_empty() {
+        report.lines.push(none_yet(folder));
+    }
     for base in series.bases.values() {
         report.lines.push(format!(
             "{} (upstream {}): {}",
@@ -99,12 +99,23 @@ fn summary(change: &Change) -> String {
     }
 }
 
-/// `check`: whether the series fits the tree, and where not. Writes nothing.
+/// `check`: whether the series fits the tree, and where not. Leaves the tree alone.
 ///
 /// # Errors
 /// A tree or a series that can't be read.
 pub fn check(folder: &Path, root: &Path, wanted: Option<&str>) -> Result<Report, Error> {
-    let series = store::load(folder)?;
+    let (series, told) = load(folder, &mut |_| Ok(()))?;
+    let mut report = check_tree(folder, &series, root, wanted)?;
+    report.lines.splice(0..0, told);
+    Ok(report)
+}
+
+fn check_tree(
+    folder: &Path,
+    series: &Series,
+    root: &Path,
+    wanted: Option<&str>,
+) -> Result<Report, Error> {
     let tree = Tree::open(root)?;
     if let Some(journal) = Journal::read(&tree)? {
         return check_journal(&tree, &journal);
@@ -112,7 +123,7 @@ pub fn check(folder: &Path, root: &Path, wanted: Option<&str>) -> Result<Report,
     if series.bases.is_empty() {
         return Ok(Report::bad(vec![none_yet(folder)]));
     }
-    match plan::find_base(&tree, &series, wanted, head(root)) {
+    match plan::find_base(&tree, series, wanted, head(root)) {
         Ok((base, files)) => {
             base.refuse_drift()?;
             plan::results(base, &files)?;
@@ -123,14 +134,14 @@ pub fn check(folder: &Path, root: &Path, wanted: Option<&str>) -> Result<Report,
                 count(files.len(), "file")
             )]))
         }
-        Err(Error::UnknownTree { .. }) => match applied_by_other_means(&tree, &series, wanted)? {
+        Err(Error::UnknownTree { .. }) => match applied_by_other_means(&tree, series, wanted)? {
             Some(base) => Ok(Report::good(vec![format!(
                 "series is in the tree (base {}), though not by chpatch apply",
                 base.name
             )])),
             None => {
                 let mut report = Report::bad(vec!["tree fits no base of the series".to_owned()]);
-                for base in plan::candidates(&series, wanted)? {
+                for base in plan::candidates(series, wanted)? {
                     let files = plan::read_touched(&tree, base)?;
                     let differences = plan::differences(base, &files);
                     report.lines.push(format!(

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Writing the bases, in one form only.
+//! The bases as files, in one form only.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{BASE_FILE, MESSAGE_FILE, STEP_FILE, files_below, read};
+use super::{BASE_FILE, MESSAGE_FILE, STEP_FILE};
 use crate::blob::BlobId;
 use crate::error::Error;
 use crate::lines;
@@ -138,55 +137,4 @@ fn render_step(
     }
     files.insert(place.join(MESSAGE_FILE), step.message.clone().into_bytes());
     insert_table(files, &place.join(STEP_FILE), manifest::render(&table))
-}
-
-/// Writes every base folder that is not yet as [`render`] says.
-///
-/// # Errors
-/// A file that can't be written. A base's folder is replaced as a whole: it is
-/// either the old one or the new one.
-pub fn save(series: &Series, folder: &Path) -> Result<(), Error> {
-    for (name, files) in render(series)? {
-        let place = folder.join(&name);
-        if on_disk(&place)?.as_ref() == Some(&files) {
-            continue;
-        }
-        let (fresh, stale) = (
-            folder.join(format!(".new-{name}")),
-            folder.join(format!(".old-{name}")),
-        );
-        for (file, content) in files {
-            let file = fresh.join(file);
-            if let Some(above) = file.parent() {
-                fs::create_dir_all(above)
-                    .map_err(Error::io(format!("create {}", above.display())))?;
-            }
-            fs::write(&file, content).map_err(Error::io(format!("write {}", file.display())))?;
-        }
-        let replace = || {
-            if place.exists() {
-                fs::rename(&place, &stale)?;
-            }
-            fs::rename(&fresh, &place)?;
-            if stale.exists() {
-                fs::remove_dir_all(&stale)?;
-            }
-            Ok(())
-        };
-        replace().map_err(Error::io(format!("replace {}", place.display())))?;
-    }
-    Ok(())
-}
-
-fn on_disk(place: &Path) -> Result<Option<BTreeMap<PathBuf, Vec<u8>>>, Error> {
-    if !place.exists() {
-        return Ok(None);
-    }
-    let files = files_below(place, Path::new(""))?;
-    let read = |file: PathBuf| Ok((file.clone(), read(place, &file)?));
-    files
-        .into_iter()
-        .map(read)
-        .collect::<Result<_, Error>>()
-        .map(Some)
 }

@@ -107,6 +107,30 @@ impl Playground {
         commit(&upstream, "device: Rewrite\n\nAnd:\n- rename\n- delete\n");
     }
 
+    /// A second base, in which everything is three lines further down.
+    pub fn second_base(&self) {
+        let upstream = self.upstream();
+        git(&upstream, &["checkout", "-q", "-b", "second", BASE]);
+        edit(
+            &upstream.join("src/device.rs"),
+            "line 1\n",
+            "new 1\nnew 2\nnew 3\nline 1\n",
+        );
+        commit(&upstream, "base moves on\n");
+        git(&upstream, &["tag", "v2.0"]);
+        git(&upstream, &["cherry-pick", "-x", "v1.0..main"]);
+        git(
+            &upstream,
+            &[
+                "commit",
+                "-q",
+                "--amend",
+                "-m",
+                "device: Rewrite\n\nAnd:\n- rename\n- delete",
+            ],
+        );
+    }
+
     /// A path in the scratch folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -143,7 +167,13 @@ impl Playground {
 
     /// `chpatch record` of the upstream repository.
     pub fn record(&self) -> Result<Report, Error> {
-        commands::record(&self.series(), &self.upstream(), BASE, None)
+        commands::record(
+            &self.series(),
+            &self.upstream(),
+            BASE,
+            None,
+            &mut |_| Ok(()),
+        )
     }
 
     /// `chpatch apply`.

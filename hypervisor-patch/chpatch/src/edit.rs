@@ -98,6 +98,19 @@ impl Edit {
         new.extend(old[kept..].concat());
         Ok(new)
     }
+
+    /// The new lines, each with its number in the file that the edit makes.
+    pub fn new_lines(&self) -> Vec<(usize, &[u8])> {
+        let (mut lines, mut put, mut gone) = (Vec::new(), 0, 0);
+        for (at, hunk) in self.at.iter().zip(&self.hunks) {
+            let first = (at.start + put).saturating_sub(gone) + 1;
+            let hunk = split(hunk);
+            put += hunk.len();
+            gone += at.len;
+            lines.extend((first..).zip(hunk));
+        }
+        lines
+    }
 }
 
 /// Whether so little of `old` is left in `new` that whoever reads the series is
@@ -119,21 +132,23 @@ pub fn is_rewrite(old: &[u8], new: &[u8]) -> bool {
     kept * 4 < new.iter().filter(significant).count()
 }
 
-/// Lines of `new` that also stand in `old`, apart from the white space around
-/// them, and have enough letters to be more than a coincidence. A moved or
-/// re-indented upstream line shows up here.
-pub fn quoted<'a>(old: &[u8], new: &'a [u8]) -> Vec<&'a [u8]> {
+/// Those of the numbered lines `new` that also stand in `old`, apart from the
+/// white space around them, and have enough letters to be more than a
+/// coincidence. A moved or re-indented upstream line shows up here.
+pub fn quoted<'a>(
+    old: &[u8],
+    new: impl IntoIterator<Item = (usize, &'a [u8])>,
+) -> Vec<(usize, &'a [u8])> {
     let letters = |line: &[u8]| {
         line.iter()
             .filter(|byte| byte.is_ascii_alphanumeric())
             .count()
     };
     let old = split(old);
-    split(new)
-        .into_iter()
-        .filter(|line| letters(line) >= 12)
-        .map(<[u8]>::trim_ascii)
-        .filter(|line| old.iter().any(|other| other.trim_ascii() == *line))
+    new.into_iter()
+        .filter(|(_, line)| letters(line) >= 12)
+        .map(|(number, line)| (number, line.trim_ascii()))
+        .filter(|(_, line)| old.iter().any(|other| other.trim_ascii() == *line))
         .collect()
 }
 
@@ -211,6 +226,20 @@ mod tests {
     fn moved_lines_are_noticed() {
         let old = b"    let answer = compute(question);\n}\n";
         let new = b"if ready {\n        let answer = compute(question);\n}\n";
-        assert_eq!(quoted(old, new), [b"let answer = compute(question);"]);
+        let edit = Edit::between(old, new);
+        assert_eq!(
+            quoted(old, edit.new_lines()),
+            [(2, b"let answer = compute(question);".as_slice())]
+        );
+    }
+
+    #[test]
+    fn new_lines_have_their_numbers_in_the_new_file() {
+        let old = b"a\nb\nc\nd\ne\nf\n";
+        let new = b"A\nA2\nb\ne\nE\nf\nG";
+        let edit = round_trip(old, new);
+        let lines: Vec<_> = (1..).zip(split(new)).collect();
+        let expected = [lines[0], lines[1], lines[4], lines[6]];
+        assert_eq!(edit.new_lines(), expected);
     }
 }

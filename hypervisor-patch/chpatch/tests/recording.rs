@@ -179,26 +179,37 @@ fn messages_are_kept_to_the_byte() {
 }
 
 #[test]
-fn upstream_lines_among_the_new_ones_are_pointed_out() {
+fn upstream_lines_among_the_new_ones_are_pointed_out_by_file_and_line() {
     let playground = Playground::new();
     let upstream = playground.upstream();
-    edit(
-        &upstream.join("untouched.txt"),
-        "leave me\n",
-        "fn a_line_of_theirs() {}\nother\n",
-    );
+    let file = |name: &str| upstream.join(name);
+    let theirs = "fn a_line_of_theirs() {}\nfn another_of_theirs() {}\nother\n";
+    edit(&file("untouched.txt"), "leave me\n", theirs);
     commit(&upstream, "theirs\n");
     git(&upstream, &["tag", "-f", BASE]);
     edit(
-        &upstream.join("untouched.txt"),
-        "fn a_line_of_theirs() {}\nother\n",
-        "other\n    fn a_line_of_theirs() {}\n",
+        &file("untouched.txt"),
+        theirs,
+        "ours\nother\n    fn a_line_of_theirs() {}\n  fn another_of_theirs() {}\n",
     );
+    // Most of it is new, so it is a rewrite.
+    let ours = "one new line\ntwo new lines\n  some old text 7\nmore new lines\nand more\n";
+    write(&file("src/rewritten.rs"), ours);
     commit(&upstream, "ours: Move\n");
     let report = playground.record().unwrap();
-    names_line(
-        &report.lines,
-        &["note", "untouched.txt", "a_line_of_theirs"],
+    let notes: Vec<_> = report
+        .lines
+        .iter()
+        .filter(|line| line.starts_with("note: "))
+        .collect();
+    let also = "also stands in the pre-image (moved or re-indented?):";
+    assert_eq!(
+        notes,
+        [
+            &format!("note: 0001-ours-Move: src/rewritten.rs:3 {also} some old text 7"),
+            &format!("note: 0001-ours-Move: untouched.txt:3 {also} fn a_line_of_theirs() {{}}"),
+            &format!("note: 0001-ours-Move: untouched.txt:4 {also} fn another_of_theirs() {{}}"),
+        ]
     );
 }
 

@@ -10,6 +10,7 @@ use crate::copied::ProjectFile;
 use crate::edit::{self, Edit};
 use crate::error::Error;
 use crate::git::Git;
+use crate::lines::split;
 use crate::path::TreePath;
 use crate::series::{Change, ChangeKind, Step, Version, refuse_binary};
 
@@ -112,7 +113,7 @@ impl Recorder<'_> {
                 let (before, after) = (read(old.blob)?, read(new.blob)?);
                 let mode = (old.mode != new.mode).then_some(new.mode);
                 let kind = if raw.status == 'M' && edit::is_rewrite(&before, &after) {
-                    self.remark_quotes(folder, &path, &before, &after);
+                    self.remark_quotes(folder, &path, &before, (1..).zip(split(&after)));
                     ChangeKind::Rewrite {
                         pre: old.blob,
                         mode,
@@ -120,7 +121,7 @@ impl Recorder<'_> {
                     }
                 } else {
                     let edit = Edit::between(&before, &after);
-                    self.remark_quotes(folder, &path, &before, &edit.hunks.concat());
+                    self.remark_quotes(folder, &path, &before, edit.new_lines());
                     ChangeKind::Edit {
                         from: (raw.from != raw.path)
                             .then(|| raw.from.parse())
@@ -148,14 +149,17 @@ impl Recorder<'_> {
         Ok((Change { path, kind }, old))
     }
 
-    fn remark_quotes(&mut self, folder: &str, path: &TreePath, old: &[u8], new: &[u8]) {
-        let quoted = edit::quoted(old, new);
-        if let Some(first) = quoted.first() {
+    fn remark_quotes<'a>(
+        &mut self,
+        folder: &str,
+        path: &TreePath,
+        old: &[u8],
+        new: impl IntoIterator<Item = (usize, &'a [u8])>,
+    ) {
+        for (number, line) in edit::quoted(old, new) {
             self.remarks.push(format!(
-                "{folder}: {path}: {} of the new lines also stand in the pre-image (moved or \
-                 re-indented?), the first is: {}",
-                quoted.len(),
-                String::from_utf8_lossy(first)
+                "{folder}: {path}:{number} also stands in the pre-image (moved or re-indented?): {}",
+                String::from_utf8_lossy(line)
             ));
         }
     }

@@ -159,7 +159,7 @@
 +    /// What is asked of components a, b and c by `act`, b answering as told.
 +    fn with_three<R>(
 @ 26
-+        act: fn(&[Arc<Mutex<dyn Migratable>>]) -> R,
++        act: impl FnOnce(&[Arc<Mutex<dyn Migratable>>]) -> R,
 +    ) -> (R, Vec<String>) {
 @ 27
 +        let recorder = |name, answer| -> Arc<Mutex<dyn Migratable>> {

@@ -246,8 +246,38 @@ impl Tally {
 
     /// Everything that was promised was kept.
     pub fn holds(&self) -> bool {
-        let wrong = [self.lost, self.unmountable, self.unclean, self.repaired];
-        wrong == [0; 4]
+        self.wrong().is_none()
+    }
+
+    /// What was not kept, the worst in front. A control is known by its words: a guest's filesystem that
+    /// needed a repair, and nothing else, has words of its own.
+    pub fn wrong(&self) -> Option<String> {
+        let Self {
+            cuts,
+            acked,
+            lost,
+            unmountable,
+            unclean,
+            repaired,
+            lost_to_repair,
+            ..
+        } = self;
+        let what = match (lost, unmountable, unclean, repaired) {
+            (0, 0, 0, 0) => return None,
+            (0, 0, 0, _) => {
+                format!(
+                    "nothing else is wrong, but the guest's filesystem needed a repair {repaired} \
+                     times, which cost {lost_to_repair} of {acked} acked blocks"
+                )
+            }
+            (0, ..) => format!(
+                "the backing filesystem did not recover {unmountable} times, the guest's {unclean} \
+                 times, and {repaired} times it needed a repair"
+            ),
+            _ => format!("{lost} of {acked} acked blocks are lost"),
+        };
+        let first = self.first.as_deref().unwrap_or("nothing");
+        Some(format!("{cuts} power cuts: {what}; the first: {first}"))
     }
 }
 
@@ -293,10 +323,22 @@ mod tests {
             |tally| tally.unclean = 1,
             |tally| tally.repaired = 1,
         ];
-        for fault in faults {
+        let words = [
+            "1 of 100 acked blocks are lost",
+            "did not recover 1 times",
+            "the guest's 1 times",
+            "nothing else is wrong",
+        ];
+        for (fault, words) in faults.into_iter().zip(words) {
             let mut tally = good();
             fault(&mut tally);
             assert!(!tally.holds(), "{tally:?}");
+            let said = tally.wrong().unwrap();
+            assert!(said.contains(words), "{said}");
+            // Only if it is the only thing.
+            tally.repaired += 1;
+            let said = tally.wrong().unwrap();
+            assert_eq!(said.contains("nothing else"), tally.repaired == 2);
         }
     }
 

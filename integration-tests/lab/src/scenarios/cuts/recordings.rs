@@ -172,27 +172,10 @@ pub(super) fn told(context: &Context, tally: &Tally) -> Result<()> {
         tally.acked > 0,
         "the run does not count: no cut had an acked block to look at"
     );
-    if tally.holds() {
-        return Ok(());
+    match tally.wrong() {
+        None => Ok(()),
+        Some(wrong) => bail!(wrong),
     }
-    let Tally {
-        cuts,
-        acked,
-        lost,
-        unmountable,
-        unclean,
-        repaired,
-        first,
-        ..
-    } = tally;
-    let first = first.as_deref().unwrap_or("nothing");
-    if *lost > 0 {
-        bail!("{cuts} power cuts: {lost} of {acked} acked blocks are lost; the first: {first}");
-    }
-    bail!(
-        "{cuts} power cuts: the backing filesystem did not recover {unmountable} times, the \
-         guest's {unclean} times, and {repaired} times only when repaired; the first: {first}"
-    )
 }
 
 fn record(context: &mut Context, plan: &Plan, recorder: &Recorder) -> Result<(Acked, Log)> {

@@ -47,9 +47,36 @@ pub struct Cut {
     pub seed: u64,
 }
 
-/// Chooses `count` cuts between the entries `within`: three of four right after one of `marks`,
-/// where the disk holds the least for what was acked, the others anywhere. In the log's order.
-pub fn choose(marks: &[usize], within: Range<usize>, count: u64, odds: &Odds) -> Vec<Cut> {
+/// Where cuts may be in a log.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Marks that follow acks: right after one the disk holds the least for what was acked.
+    pub marks: Vec<usize>,
+    /// Entries after which something changed that is worth a cut of its own.
+    pub turns: Vec<usize>,
+    /// All cuts are among these.
+    pub within: Range<usize>,
+}
+
+impl Places {
+    /// True up to a few flushes after a turn.
+    pub fn near_a_turn(&self, at: usize) -> bool {
+        let near = |turn: &usize| (turn + 1..=turn + NEAR).contains(&at);
+        self.turns.iter().any(near)
+    }
+}
+
+/// A cut is near a turn up to so many entries after it.
+const NEAR: usize = 16;
+
+/// Chooses `count` cuts: three of four right after a mark, every eighth near a turn if there are any, the others anywhere.
+/// In the log's order.
+pub fn choose(places: &Places, count: u64, odds: &Odds) -> Vec<Cut> {
+    let Places {
+        marks,
+        turns,
+        within,
+    } = places;
     let mut random = Sequence::new(odds.seed);
     let span = u64::try_from(within.len()).unwrap_or(0);
     let mut cuts: Vec<Cut> = (0..count)
@@ -61,6 +88,10 @@ pub fn choose(marks: &[usize], within: Range<usize>, count: u64, odds: &Odds) ->
                 let (from, to) = (all * number / count, all * (number + 1) / count);
                 let mark = from + random.below((to - from).max(1));
                 marks[index(mark.min(all - 1))] + 1
+            } else if number % 8 == 7 && !turns.is_empty() {
+                let turn = turns[index(number / 8) % turns.len()];
+                let near = turn + index(random.below(u64::try_from(NEAR).unwrap_or(1))) + 1;
+                near.clamp(within.start, within.end - 1)
             } else {
                 within.start + index(random.below(span))
             };
@@ -180,7 +211,12 @@ mod tests {
     #[test]
     fn cuts_follow_from_the_seed_and_meet_marks_and_other_places() {
         let marks: Vec<usize> = (0..100).map(|mark| 50 + 10 * mark).collect();
-        let chosen = |seed| choose(&marks, 50..1050, 40, &Odds::new(seed));
+        let places = |turns: &[usize]| Places {
+            marks: marks.clone(),
+            turns: turns.to_vec(),
+            within: 50..1050,
+        };
+        let chosen = |seed| choose(&places(&[]), 40, &Odds::new(seed));
         let cuts = chosen(3);
         assert_eq!(cuts, chosen(3));
         assert_ne!(cuts, chosen(4));
@@ -193,6 +229,16 @@ mod tests {
         assert!((30..40).contains(&at_marks), "{at_marks}");
         let halves = cuts.iter().filter(|cut| cut.at < 550).count();
         assert!((10..30).contains(&halves), "{halves}");
+        let turned = choose(&places(&[302, 1045]), 40, &Odds::new(3));
+        assert!(turned.iter().all(|cut| (50..1050).contains(&cut.at)));
+        let near = |cuts: &[Cut], from, end| {
+            let near = cuts.iter().filter(|cut| (from..end).contains(&cut.at));
+            near.count()
+        };
+        for (from, end, more) in [(303, 303 + NEAR, 3), (1046, 1050, 2)] {
+            let (with, without) = (near(&turned, from, end), near(&cuts, from, end));
+            assert_eq!(with, without + more, "{turned:?}");
+        }
     }
 
     #[test]

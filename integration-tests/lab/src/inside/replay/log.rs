@@ -172,6 +172,14 @@ impl Log {
         writes.map(|write| write.bytes).sum()
     }
 
+    /// The places of the marks that begin with this text.
+    pub fn marked(&self, text: &str) -> Vec<usize> {
+        let entries = self.entries.iter().enumerate();
+        let marked =
+            entries.filter(|(_, entry)| entry.mark().is_some_and(|mark| mark.starts_with(text)));
+        marked.map(|(place, _)| place).collect()
+    }
+
     /// The place of the mark with this text.
     pub fn find(&self, text: &str) -> Result<usize> {
         self.entries
@@ -303,6 +311,7 @@ mod tests {
             assert_eq!(log.entries[1].what, What::Discard);
             assert_eq!(log.find("x").unwrap(), 4);
             log.find("y").unwrap_err();
+            assert_eq!((log.marked("x"), log.marked("y")), (vec![4], vec![]));
         }
     }
 

@@ -22,7 +22,7 @@ mod recorder;
 mod stage;
 
 pub use acked::Acked;
-pub use cut::{Odds, choose};
+pub use cut::{Odds, Places, choose};
 pub use log::Log;
 pub use marker::Marker;
 pub use mounted::Mounted;

@@ -12,7 +12,7 @@ use crate::inside::disk::{HostFs, Table};
 use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::{Capability, Pmem, Restore};
 use crate::inside::replay::{
-    Acked, Log, Marker, Mounted, Odds, Recorder, Replay, Subject, Tally, choose,
+    Acked, Log, Marker, Marks, Mounted, Odds, Places, Recorder, Replay, Subject, Tally, choose,
 };
 use crate::inside::wait;
 use crate::scenarios::support::{STOP, acked, no_errors, pause_observed, raw_load};
@@ -35,6 +35,8 @@ pub(super) const MOMENTS: u64 = 50;
 /// The guest's device on the backing filesystem.
 const FILE: &str = "pmem.img";
 const MOUNT: &str = "/mnt/data";
+/// Begins the mark that is set when a drain has ended.
+const DRAINED: &str = "drained-";
 const DIR: &str = "files";
 
 /// What all recordings have in common.
@@ -115,6 +117,7 @@ fn run(context: &mut Context, plan: &Plan) -> Result<()> {
         context.needs(&[Capability::Snapshot])?;
     }
     let moments = context.number("moments", MOMENTS)?;
+    let odds = odds(context)?;
     let recorder = context.recorder("data", plan.fs.smallest(), LOG_BYTES)?;
     let (acks, log) = record(context, plan, &recorder)?;
     let count = |what: fn(&&_) -> bool| log.entries.iter().filter(what).count();
@@ -125,10 +128,7 @@ fn run(context: &mut Context, plan: &Plan) -> Result<()> {
     context.measure("log_bytes_written", log.written());
 
     context.step(&format!("cut the power {moments} times"));
-    let places: Vec<_> = acks.places(&log.entries).iter().map(|one| one.0).collect();
-    // Before that the guest may not have come to the end of its mkfs.
-    let first = places.first().context("the log has no ack")?;
-    let within = first + 1..log.find("end")?;
+    let places = places(&acks, &log)?;
     let subject = Subject {
         acked: &acks,
         file: FILE,
@@ -137,20 +137,50 @@ fn run(context: &mut Context, plan: &Plan) -> Result<()> {
     };
     let mut tally = Tally::default();
     let mut replay = Replay::new(&log, recorder.size())?;
-    for cut in choose(&places, within, moments, &odds(context)?) {
+    let cuts = choose(&places, moments, &odds);
+    if plan.restores > 0 {
+        let near = cuts.iter().filter(|cut| places.near_a_turn(cut.at));
+        context.measure("cuts_near_a_restore", near.count());
+    }
+    for cut in cuts {
         replay.judge(&cut, &subject, &mut tally)?;
     }
     told(context, &tally)
 }
 
+/// After which acks and which restores the power may be cut.
+fn places(acks: &Acked, log: &Log) -> Result<Places> {
+    let marks: Vec<_> = acks.places(&log.entries).iter().map(|one| one.0).collect();
+    // Before that the guest may not have come to the end of its mkfs.
+    let first = marks.first().context("the log has no ack")?;
+    Ok(Places {
+        within: first + 1..log.find("end")?,
+        turns: log.marked(DRAINED),
+        marks,
+    })
+}
+
 /// `--set kept=7 --set torn=1`: so many eighths of each cut's cache, and all writes of several blocks torn.
 fn odds(context: &Context) -> Result<Odds> {
-    let mut odds = Odds::new(context.trial.seed);
-    odds.torn = context.number("torn", odds.torn)?;
-    ensure!(odds.torn > 0, "--set torn=0: of so many writes one is torn");
-    if context.trial.options.contains_key("kept") {
-        let kept = context.number("kept", 0)?;
+    let set = |name| {
+        let is_set = context.trial.options.contains_key(name);
+        is_set.then(|| context.number(name, 0)).transpose()
+    };
+    odds_of(context.trial.seed, set("kept")?, set("torn")?)
+}
+
+fn odds_of(seed: u64, kept: Option<u64>, torn: Option<u64>) -> Result<Odds> {
+    let mut odds = Odds::new(seed);
+    if let Some(torn) = torn {
+        ensure!(torn > 0, "--set torn=0: of so many writes one is torn");
+        odds.torn = torn;
+    }
+    if let Some(kept) = kept {
         ensure!(kept <= 8, "--set kept={kept}: these are parts of eight");
+        ensure!(
+            kept < 8 || torn.is_none(),
+            "--set kept=8 with torn: where all of the cache survives, nothing is torn"
+        );
         odds.shares = vec![kept];
     }
     Ok(odds)
@@ -216,14 +246,23 @@ fn record(context: &mut Context, plan: &Plan, recorder: &Recorder) -> Result<(Ac
     guest.load_start("load", spec)?;
     let parts = plan.restores + 1;
     let all = context.number("acks", ACKS)?;
+    let mut met = 0;
     for part in 1..=parts {
         wait::until("more acked syncs", STOP * 4, || {
             ensure!(!marker.is_over(), "the marker has ended");
             Ok((marker.acks() >= all * part / parts).then_some(()))
         })?;
         if part < parts {
-            move_on(context, &mut guest, part)?;
+            met += u64::from(move_on(context, &mut guest, &marks, part)?);
         }
+    }
+    if plan.restores > 0 {
+        context.measure("drains_that_met_a_flush", met);
+        ensure!(
+            met > 0,
+            "the run does not count: none of {} drains met a flush in flight",
+            plan.restores
+        );
     }
     let report = guest.load_stop("load", STOP)?;
     no_errors(&report)?;
@@ -238,10 +277,11 @@ fn record(context: &mut Context, plan: &Plan, recorder: &Recorder) -> Result<(Ac
     Ok((acks, recorder.finish()?))
 }
 
-/// Drains, takes a snapshot and goes on from it in a new process.
-fn move_on(context: &Context, guest: &mut Guest, part: u64) -> Result<()> {
+/// Drains, takes a snapshot and goes on from it in a new process. True if the drain had a flush to wait for.
+fn move_on(context: &Context, guest: &mut Guest, marks: &Marks, part: u64) -> Result<bool> {
     context.step(&format!("snapshot and restore {part}"));
-    pause_observed(guest, "data")?;
+    let pause = pause_observed(guest, "data")?;
+    marks.set(&format!("{DRAINED}{part}"))?;
     let folder = context.snapshot_folder("snapshot")?;
     guest.snapshot(&folder)?;
     guest.kill()?;
@@ -255,5 +295,23 @@ fn move_on(context: &Context, guest: &mut Guest, part: u64) -> Result<()> {
     wait::until("the guest's answer", SHORT, || {
         Ok(guest.machine().alive().is_ok().then_some(()))
     })?;
-    Ok(fs::remove_dir_all(folder)?)
+    fs::remove_dir_all(folder)?;
+    Ok(pause.met)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_survives_can_be_set_but_not_to_contradict_itself() {
+        let set = |kept, torn| odds_of(7, kept, torn);
+        assert_eq!(set(None, None).unwrap(), Odds::new(7));
+        let odds = set(Some(7), Some(1)).unwrap();
+        assert_eq!((odds.shares, odds.torn), (vec![7], 1));
+        assert_eq!(set(Some(8), None).unwrap().shares, [8]);
+        for (kept, torn) in [(Some(9), None), (None, Some(0)), (Some(8), Some(1))] {
+            set(kept, torn).unwrap_err();
+        }
+    }
 }

@@ -21,7 +21,7 @@ use crate::inside::context::Context;
 use crate::inside::disk::{HostFs, Table};
 use crate::inside::guest::SHORT;
 use crate::inside::replay::{
-    Acked, Marks, Mounted, Odds, Recorder, Replay, Subject, Tally, choose,
+    Acked, Marks, Mounted, Odds, Places, Recorder, Replay, Subject, Tally, choose,
 };
 use crate::inside::wait;
 use crate::scenarios::cuts::recordings::{MOMENTS, told};
@@ -69,9 +69,14 @@ pub fn run(context: &mut Context) -> Result<()> {
 
     let moments = context.number("moments", MOMENTS)?;
     context.step(&format!("cut the power {moments} times"));
-    let places: Vec<_> = acked.places(&log.entries).iter().map(|one| one.0).collect();
-    let (Some(first), Some(last)) = (places.first(), places.last()) else {
+    let marks: Vec<_> = acked.places(&log.entries).iter().map(|one| one.0).collect();
+    let (Some(first), Some(last)) = (marks.first(), marks.last()) else {
         bail!("the log has no mark");
+    };
+    let places = Places {
+        within: first + 1..last + 1,
+        turns: Vec::new(),
+        marks,
     };
     let subject = Subject {
         acked: &acked,
@@ -81,12 +86,7 @@ pub fn run(context: &mut Context) -> Result<()> {
     };
     let mut tally = Tally::default();
     let mut replay = Replay::new(&log, recorder.size())?;
-    for cut in choose(
-        &places,
-        first + 1..last + 1,
-        moments,
-        &Odds::new(context.trial.seed),
-    ) {
+    for cut in choose(&places, moments, &Odds::new(context.trial.seed)) {
         replay.judge(&cut, &subject, &mut tally)?;
     }
     told(context, &tally)

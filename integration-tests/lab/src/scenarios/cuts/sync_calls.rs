@@ -16,7 +16,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use crate::inside::context::Context;
 use crate::inside::disk::{CALLS, Call, HostFs, Mapped};
 use crate::inside::replay::{
-    Acked, Marks, Mounted, Odds, Recorder, Replay, Subject, Tally, choose,
+    Acked, Marks, Mounted, Odds, Places, Recorder, Replay, Subject, Tally, choose,
 };
 use crate::scenarios::cuts::recordings::MOMENTS;
 
@@ -90,10 +90,15 @@ fn one_filesystem(context: &mut Context, fs: HostFs) -> Result<Vec<(String, Call
     let mut replay = Replay::new(&log, recorder.size())?;
     let mut tallies = BTreeMap::new();
     for case in &cases {
-        let places: Vec<_> = case.acked.places(&log.entries);
-        let places: Vec<_> = places.iter().map(|one| one.0).collect();
-        let (Some(first), Some(last)) = (places.first(), places.last()) else {
+        let marks: Vec<_> = case.acked.places(&log.entries);
+        let marks: Vec<_> = marks.iter().map(|one| one.0).collect();
+        let (Some(first), Some(last)) = (marks.first(), marks.last()) else {
             bail!("the log has no mark of {}", case.name);
+        };
+        let places = Places {
+            within: first + 1..last + 1,
+            turns: Vec::new(),
+            marks,
         };
         let subject = Subject {
             acked: &case.acked,
@@ -102,7 +107,7 @@ fn one_filesystem(context: &mut Context, fs: HostFs) -> Result<Vec<(String, Call
             options: fs.copy_options(),
         };
         let mut tally = Tally::default();
-        for cut in choose(&places, first + 1..last + 1, each, &Odds::new(seed)) {
+        for cut in choose(&places, each, &Odds::new(seed)) {
             fs.forget()?;
             replay.judge(&cut, &subject, &mut tally)?;
         }

@@ -20,6 +20,8 @@ use crate::scenarios::support::{
 
 /// What a flush of the disk takes.
 const COST_MS: u32 = 50;
+/// The same for the control, which looks twice at one flush.
+const CONTROL_COST_MS: u32 = 1_000;
 /// Rounds of each of the two kinds.
 const ROUNDS: u64 = 10;
 /// Of ten pauses so many must meet a flush in flight, or the run shows nothing.
@@ -60,7 +62,11 @@ fn run(context: &mut Context, in_files: bool) -> Result<()> {
         raw_load(context, "#0", THREADS, "#1", 0)
     };
     let before = guest.counters("data")?;
-    backing.disk(Table::FlushCost(COST_MS))?;
+    backing.disk(Table::FlushCost(if context.is_control() {
+        CONTROL_COST_MS
+    } else {
+        COST_MS
+    }))?;
     guest.load_start("load", spec)?;
 
     let mut met = [0; 2];

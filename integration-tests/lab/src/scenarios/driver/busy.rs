@@ -175,6 +175,17 @@ impl Busy {
         })
     }
 
+    /// What the driver counts of one suspend, which began when it had counted `before`. There was a flush at the
+    /// host when the driver was frozen, or the suspend shows nothing.
+    pub fn met_a_flush(&mut self, before: Freezes) -> Result<()> {
+        let met = self.freezes()? - before;
+        ensure!(
+            self.driver == Driver::C || (met.begun == 1 && met.in_flight == 1),
+            "the run does not count: the freeze met no flush in flight: {met:?}"
+        );
+        Ok(())
+    }
+
     /// Sets what a flush of the disk takes.
     pub fn disk(&mut self, cost: u32) -> Result<()> {
         // The kernel's sync before a suspend is flush after flush, and with a slow disk all

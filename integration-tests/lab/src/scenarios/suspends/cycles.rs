@@ -56,19 +56,24 @@ fn run(context: &mut Context, way: Way, phases: &[(u32, u64)]) -> Result<()> {
     let mut suspends = 0;
     for &(cost, cycles) in phases {
         busy.disk(cost)?;
-        let before = busy.freezes()?;
+        let counted = busy.freezes()?;
         for cycle in 1..=cycles {
             context.step(&format!(
                 "flush cost {cost} ms: suspend {cycle} of {cycles}"
             ));
             let done = Flusher::done(&mut busy.guest)?;
+            let before = busy.freezes()?;
             sleep_and_wake(&mut busy.guest, way)?;
             busy.goes_on(cost, done)?;
+            if cost > 0 {
+                busy.met_a_flush(before)?;
+            }
         }
         suspends += cycles;
-        let met = busy.freezes()? - before;
+        let met = busy.freezes()? - counted;
         context.measure(&format!("freezes_at_{cost}_ms"), met);
-        if context.trial.driver == Driver::Rust && cost > 0 {
+        if context.trial.driver == Driver::Rust && cycles > 0 {
+            // Without a cost a flush may just have ended: not every freeze meets one.
             ensure!(
                 met.begun == cycles && met.in_flight > 0 && met.parked > 0,
                 "the run does not count: of {cycles} suspends with a flush cost of {cost} ms \
@@ -92,6 +97,7 @@ pub fn called_off(context: &mut Context) -> Result<()> {
             "a suspend that is called off: {cycle} of {cycles}"
         ));
         let done = Flusher::done(&mut busy.guest)?;
+        let before = busy.freezes()?;
         match attempt(&mut busy.guest, Way::Idle)? {
             Attempt::Refused(EBUSY) => called_off += 1,
             Attempt::Refused(errno) => bail!("the suspend failed with errno {errno}"),
@@ -101,6 +107,7 @@ pub fn called_off(context: &mut Context) -> Result<()> {
         }
         busy.device.is(&mut busy.guest, "live")?;
         busy.goes_on(STUCK_MS, done)?;
+        busy.met_a_flush(before)?;
     }
     let met = busy.freezes()?;
     context.measure("freezes", met);
@@ -116,8 +123,10 @@ pub fn called_off(context: &mut Context) -> Result<()> {
     context.step("a suspend that has the time");
     busy.freeze_timeout(FREEZE_TIMEOUT_MS)?;
     let done = Flusher::done(&mut busy.guest)?;
+    let before = busy.freezes()?;
     sleep_and_wake(&mut busy.guest, Way::Idle)?;
     busy.goes_on(STUCK_MS, done)?;
+    busy.met_a_flush(before)?;
     context.measure("suspends_called_off", called_off);
     busy.finish(context)
 }

@@ -25,8 +25,10 @@ pub fn run(context: &mut Context) -> Result<()> {
     for cycle in 1..=cycles {
         context.step(&format!("suspend: {cycle} of {cycles}"));
         let done = Flusher::done(&mut busy.guest)?;
+        let before = busy.freezes()?;
         sleep_and_wake(&mut busy.guest, Way::Idle)?;
         busy.goes_on(COST_MS, done)?;
+        busy.met_a_flush(before)?;
 
         context.step(&format!("live snapshot and restore: {cycle} of {cycles}"));
         let done = Flusher::done(&mut busy.guest)?;
@@ -35,6 +37,7 @@ pub fn run(context: &mut Context) -> Result<()> {
 
         context.step(&format!("snapshot and restore asleep: {cycle} of {cycles}"));
         let done = Flusher::done(&mut busy.guest)?;
+        let before = busy.freezes()?;
         match attempt(&mut busy.guest, Way::Idle)? {
             Attempt::Asleep(asleep) => {
                 replace(context, &mut busy)?;
@@ -44,6 +47,7 @@ pub fn run(context: &mut Context) -> Result<()> {
             Attempt::Refused(errno) => bail!("the suspend failed with errno {errno}"),
         }
         busy.goes_on(COST_MS, done)?;
+        busy.met_a_flush(before)?;
     }
     let met = busy.freezes()?;
     context.measure("freezes", met);

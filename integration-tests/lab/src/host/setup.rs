@@ -212,6 +212,7 @@ pub fn guests(progress: &Progress, with_kasan: bool) -> Result<GuestAssets> {
         busybox: root.path("usr/bin/busybox"),
         slow_fsync: guests::slow_fsync(&cache)?,
         runs: cache.dir("runs")?,
+        qemu: guests::qemu_version()?,
     })
 }
 

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::host::keeper;
+use crate::host::tool;
+
+/// The program.
+const QEMU: &str = "qemu-system-x86_64";
 
 /// Size of the device under test, in MiB.
 const PMEM_MIB: u32 = 512;
@@ -60,7 +64,7 @@ pub fn run(start: &Start) -> Result<End> {
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file);
-    let mut child = keeper::spawn(command).context("cannot start qemu-system-x86_64")?;
+    let mut child = keeper::spawn(command).with_context(|| format!("cannot start {QEMU}"))?;
     let deadline = Instant::now() + start.limit;
     let wrong = loop {
         if let Some(status) = child.try_wait()? {
@@ -88,8 +92,15 @@ pub fn run(start: &Start) -> Result<End> {
     })
 }
 
+/// The first line of what QEMU says of itself.
+pub fn version() -> Result<String> {
+    let said = tool::output(Command::new(QEMU).arg("--version"))?;
+    let first = said.lines().next().context("QEMU has no version")?;
+    Ok(first.trim().to_owned())
+}
+
 fn command(start: &Start) -> Result<Command> {
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = Command::new(QEMU);
     let (library, milliseconds) = start.slow_fsync;
     if milliseconds > 0 {
         command

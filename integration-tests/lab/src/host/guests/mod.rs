@@ -13,4 +13,5 @@ mod pool;
 
 pub use catalogue::{ALL, GuestTest, Under, find};
 pub use image::slow_fsync;
+pub use machine::version as qemu_version;
 pub use pool::{GuestAssets, GuestKernel, GuestRequest, run};

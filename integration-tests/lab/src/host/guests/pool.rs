@@ -34,6 +34,8 @@ pub struct GuestAssets {
     pub slow_fsync: PathBuf,
     /// Where guests put their private files.
     pub runs: PathBuf,
+    /// What QEMU says it is.
+    pub qemu: String,
 }
 
 /// A kernel and what fits it.
@@ -122,7 +124,7 @@ fn verdict(assets: &GuestAssets, request: &GuestRequest) -> Verdict {
         measurements,
         outcome,
         trial: trial.clone(),
-        vmm_version: None,
+        vmm_version: Some(assets.qemu.clone()),
     })
 }
 

@@ -16,7 +16,7 @@ use crate::host::lab;
 use crate::host::programs;
 use crate::host::setup::Assets;
 use crate::host::tool;
-use crate::host::trials::workspace::Figures;
+use crate::host::trials::workspace::{Figures, Versions};
 use crate::job::{Outcome, Trial, TrialResult};
 use crate::scenarios::{self, Expect};
 
@@ -41,8 +41,14 @@ pub enum Ran {
     },
     /// On the host.
     Host {
-        /// What it counted.
+        /// What it counted, if it came to its end.
         figures: Figures,
+        /// What a fuzzer's choices followed from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seed: Option<u32>,
+        /// What it ran with.
+        #[serde(flatten)]
+        versions: Versions,
     },
 }
 
@@ -57,14 +63,28 @@ impl Ran {
 
 impl Verdict {
     /// Of a test on the host.
-    pub fn of_host(result: Result<Figures>, took: Duration) -> Self {
-        match result {
-            Ok(figures) => Self {
-                outcome: Outcome::Passed,
-                took,
-                ran: Some(Ran::Host { figures }),
-            },
-            Err(error) => Self::failed(format!("{error:#}"), took, None),
+    pub fn of_host(
+        result: Result<Figures>,
+        took: Duration,
+        seed: Option<u32>,
+        versions: &Versions,
+    ) -> Self {
+        let (outcome, figures) = match result {
+            Ok(figures) => (Outcome::Passed, figures),
+            Err(error) => {
+                let reason = format!("{error:#}");
+                (Outcome::Failed { reason }, Figures::new())
+            }
+        };
+        let versions = versions.clone();
+        Self {
+            outcome,
+            took,
+            ran: Some(Ran::Host {
+                figures,
+                seed,
+                versions,
+            }),
         }
     }
 
@@ -299,6 +319,8 @@ pub fn closing_line(conclusion: &Conclusion) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use anyhow::anyhow;
+
     use super::*;
     use crate::job::{Driver, VmmChoice, VmmKind};
 
@@ -366,17 +388,19 @@ mod tests {
             commit: "c".to_owned(),
         };
         let took = Duration::from_millis(1500);
-        results
-            .write(
-                "a",
-                &Verdict::of_host(Ok(Figures::from([("executions", 7)])), took),
-                None,
-            )
-            .unwrap();
+        let versions = Versions {
+            kernel: "7.3.4".to_owned(),
+            rustc: "rustc 1.89.0".to_owned(),
+        };
+        let of_host = |result| Verdict::of_host(result, took, Some(3), &versions);
+        let words = ["\"seed\": 3", "\"kernel\": \"7.3.4\"", "\"rustc\": \"rustc"];
+        let good = of_host(Ok(Figures::from([("executions", 7)])));
+        results.write("a", &good, None).unwrap();
         let text = fs::read_to_string(dir.path().join("a.json")).unwrap();
         assert!(text.contains("\"executions\": 7"), "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
         assert_eq!(results.last_duration("a"), Some(took));
-        let failed = Verdict::failed("why".to_owned(), took, None);
+        let failed = of_host(Err(anyhow!("why")));
         results.write("a", &failed, None).unwrap();
         assert_eq!(results.last_duration("a"), None);
         let text = fs::read_to_string(dir.path().join("a.json")).unwrap();
@@ -384,6 +408,7 @@ mod tests {
             text.contains("\"why\"") && text.contains("\"failed\""),
             "{text}"
         );
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
         assert_eq!(results.last_duration("b"), None);
     }
 }

@@ -146,15 +146,17 @@ impl Plan {
 
     fn run(self, options: &Options, workspace: &Workspace, extras: &[Extra], results: &Results) {
         let progress = Progress::new();
-        let fuzzing = Fuzzing {
-            plain: options.fuzz_plain,
-            seconds: options.fuzz_seconds,
-        };
         for planned in self.host {
             progress.step(&planned.name);
             let begun = Instant::now();
+            let fuzzing = Fuzzing {
+                plain: options.fuzz_plain,
+                seconds: options.fuzz_seconds,
+                seed: planned.seed,
+            };
             let result = workspace.run(&planned.test, &fuzzing);
-            let verdict = Verdict::of_host(result, begun.elapsed());
+            let seed = matches!(planned.test, HostTest::Fuzz(_)).then(|| fuzzing.seed());
+            let verdict = Verdict::of_host(result, begun.elapsed(), seed, workspace.versions());
             progress.rest();
             deliver(&planned.name, verdict, &planned.verdict, results, None);
         }

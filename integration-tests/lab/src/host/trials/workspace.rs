@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wait_timeout::ChildExt;
 
 use crate::host::cache::Cache;
@@ -45,14 +45,34 @@ pub struct Fuzzing {
     pub plain: bool,
     /// Each, for so long.
     pub seconds: u32,
+    /// What libFuzzer's choices follow from.
+    pub seed: u64,
+}
+
+impl Fuzzing {
+    /// The seed as libFuzzer takes it: 32 bits, and 0 would be any.
+    pub fn seed(&self) -> u32 {
+        let low = self.seed & u64::from(u32::MAX);
+        u32::try_from(low).unwrap_or(u32::MAX).max(1)
+    }
 }
 
 /// What a test counted, by name.
 pub type Figures = BTreeMap<&'static str, u64>;
 
+/// What the tests on the host run with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Versions {
+    /// The host's kernel.
+    pub kernel: String,
+    /// The compiler.
+    pub rustc: String,
+}
+
 /// What the workspace has.
 pub struct Workspace {
     root: PathBuf,
+    versions: Versions,
     packages: Vec<Package>,
     fuzz_targets: Vec<String>,
 }
@@ -86,11 +106,20 @@ impl Workspace {
         let metadata: Metadata =
             serde_json::from_str(&text).context("cannot read cargo's metadata")?;
         let fuzz_targets = fuzz_targets(&root.join(FUZZ).join("fuzz_targets"))?;
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let rustc = tool::output(Command::new("rustc").arg("--version").current_dir(&root))?;
+        let [kernel, rustc] = [kernel, rustc].map(|text| text.trim().to_owned());
         Ok(Self {
             root,
+            versions: Versions { kernel, rustc },
             packages: metadata.packages,
             fuzz_targets,
         })
+    }
+
+    /// What the tests run with.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
     }
 
     /// (name, group, test), what tells most first.
@@ -195,6 +224,7 @@ impl Workspace {
             .arg(dir.join(build))
             .arg("--")
             .arg(format!("-max_total_time={}", fuzzing.seconds))
+            .arg(format!("-seed={}", fuzzing.seed()))
             .args(["-verbosity=0", "-print_final_stats=1"])
             .current_dir(&self.root)
             // The sanitizer's flag is unstable, the compiler we have is not.
@@ -329,6 +359,10 @@ mod tests {
         let metadata: Metadata = serde_json::from_str(text).unwrap();
         Workspace {
             root: PathBuf::from("/"),
+            versions: Versions {
+                kernel: "7.3.4".to_owned(),
+                rustc: "rustc 1.89.0".to_owned(),
+            },
             packages: metadata.packages,
             fuzz_targets: vec!["ring".to_owned()],
         }
@@ -395,6 +429,22 @@ mod tests {
         assert_eq!(executions(said).unwrap(), 84_650);
         executions("stat::number_of_executed_units: 0\n").unwrap_err();
         executions("INFO: Seed: 3\n").unwrap_err();
+    }
+
+    #[test]
+    fn any_seed_is_one_that_a_fuzzer_takes() {
+        let seed = |seed| {
+            let (plain, seconds) = (false, 1);
+            let fuzzing = Fuzzing {
+                plain,
+                seconds,
+                seed,
+            };
+            fuzzing.seed()
+        };
+        assert_eq!(seed(795_425_140), 795_425_140);
+        // 0 is any.
+        assert_eq!((seed(0), seed(7 << 32), seed(u64::MAX)), (1, 1, u32::MAX));
     }
 
     #[test]

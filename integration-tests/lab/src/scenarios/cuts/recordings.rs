@@ -28,6 +28,8 @@ const DATA_BYTES: u64 = 32 << 20;
 const LOG_BYTES: u64 = 6 << 30;
 /// What a flush of the disk takes, so that most find another one under way.
 const COST_MS: u64 = 10;
+/// The same while a guest is drained: a call that pauses it may come later than a flush of 10 ms ends.
+const DRAIN_COST_MS: u32 = 200;
 /// Acks to record.
 const ACKS: u64 = 600;
 /// Power cuts of one recording.
@@ -253,7 +255,10 @@ fn record(context: &mut Context, plan: &Plan, recorder: &Recorder) -> Result<(Ac
             Ok((marker.acks() >= all * part / parts).then_some(()))
         })?;
         if part < parts {
-            met += u64::from(move_on(context, &mut guest, &marks, part)?);
+            recorder.disk(Table::FlushCost(DRAIN_COST_MS))?;
+            met += u64::from(drain(context, &mut guest, &marks, part)?);
+            recorder.disk(Table::FlushCost(cost))?;
+            move_on(context, &mut guest)?;
         }
     }
     if plan.restores > 0 {
@@ -277,11 +282,16 @@ fn record(context: &mut Context, plan: &Plan, recorder: &Recorder) -> Result<(Ac
     Ok((acks, recorder.finish()?))
 }
 
-/// Drains, takes a snapshot and goes on from it in a new process. True if the drain had a flush to wait for.
-fn move_on(context: &Context, guest: &mut Guest, marks: &Marks, part: u64) -> Result<bool> {
+/// Pauses the guest, and marks where it has been drained. True if there was a flush to wait for.
+fn drain(context: &Context, guest: &mut Guest, marks: &Marks, part: u64) -> Result<bool> {
     context.step(&format!("snapshot and restore {part}"));
     let pause = pause_observed(guest, "data")?;
     marks.set(&format!("{DRAINED}{part}"))?;
+    Ok(pause.met)
+}
+
+/// Takes a snapshot and goes on from it in a new process.
+fn move_on(context: &Context, guest: &mut Guest) -> Result<()> {
     let folder = context.snapshot_folder("snapshot")?;
     guest.snapshot(&folder)?;
     guest.kill()?;
@@ -295,8 +305,7 @@ fn move_on(context: &Context, guest: &mut Guest, marks: &Marks, part: u64) -> Re
     wait::until("the guest's answer", SHORT, || {
         Ok(guest.machine().alive().is_ok().then_some(()))
     })?;
-    fs::remove_dir_all(folder)?;
-    Ok(pause.met)
+    Ok(fs::remove_dir_all(folder)?)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::scenarios::suspends::sleep::{Attempt, Way, attempt, sleep_and_wake, w
 
 /// Suspends of each kind, `--set cycles=N`.
 const CYCLES: u64 = 5;
-/// Suspends with the slowest disk.
+/// Suspends with the slowest disk, each half a minute; `--set slow_cycles=N`.
 const SLOW_CYCLES: u64 = 1;
 /// What a flush of the disk takes.
 pub const COST_MS: u32 = 50;
@@ -87,7 +87,7 @@ fn run(context: &mut Context, way: Way, phases: &[(u32, u64)]) -> Result<()> {
 
 /// `suspend-called-off`.
 pub fn called_off(context: &mut Context) -> Result<()> {
-    let cycles = context.number("cycles", 2)?;
+    let cycles = context.number("cycles", CYCLES)?;
     let mut busy = Busy::start(context, Way::Idle)?;
     busy.freeze_timeout(GIVE_UP_MS)?;
     busy.disk(STUCK_MS)?;

@@ -9,7 +9,7 @@
 +    /// The persistent memory of a directory's temporary file ended with the VM
 +    #[error("Cannot restore persistent memory from directory {}: give the file itself", .0.display())]
 +    PmemRestoreDirectory(PathBuf),
-+
+@ 4
 +    /// The persistent memory file is smaller than the memory it has to hold
 +    #[error(
 +        "Persistent memory file {} has {found} bytes, the snapshot needs {needed}", file.display()
@@ -19,19 +19,20 @@
 +        found: u64,
 +        needed: u64,
 +    },
-@ 4
++
+@ 5
 +        if let Some((_, needed)) = region_range {
 +            check_restored_pmem_file(&pmem_cfg.file, needed)?;
 +        }
 +
-@ 5
-+            .write(!pmem_cfg.discard_writes || set_len)
 @ 6
-+            .map_err(|e| DeviceManagerError::PmemFileOpen(e, pmem_cfg.file.clone()))?;
++            .write(!pmem_cfg.discard_writes || set_len)
 @ 7
++            .map_err(|e| DeviceManagerError::PmemFileOpen(e, pmem_cfg.file.clone()))?;
+@ 8
 +                    sync_error: pmem_cfg.sync_error,
 +                    drain_timeout: Duration::from_secs(pmem_cfg.drain_timeout),
-@ 8
+@ 9
 +/// Check that the memory of a restored pmem device, `needed` bytes, can come from
 +/// the file that is given for it.
 +fn check_restored_pmem_file(path: &path::Path, needed: u64) -> DeviceManagerResult<()> {
@@ -64,7 +65,7 @@
 +    Ok(())
 +}
 +
-@ 9
+@ 10
 +    fn test_restored_pmem_file_must_hold_the_memory() {
 +        let dir = tempfile::tempdir().unwrap();
 +        let path = dir.path().join("pmem");
@@ -103,7 +104,11 @@
 +    #[test]
 +    fn test_restored_pmem_block_device_must_hold_the_memory() {
 +        // Tried with every one that may be read here.
-+        for device in fs::read_dir("/sys/class/block").into_iter().flatten().flatten() {
++        for device in fs::read_dir("/sys/class/block")
++            .into_iter()
++            .flatten()
++            .flatten()
++        {
 +            let node = path::Path::new("/dev").join(device.file_name());
 +            let sectors = fs::read_to_string(device.path().join("size")).unwrap_or_default();
 +            let size = sectors.trim().parse().unwrap_or(0) * 512;

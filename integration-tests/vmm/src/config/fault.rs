@@ -27,6 +27,19 @@ enum Kind {
     Serial,
     /// Its storage does it.
     Sync(SyncLie),
+    /// The VMM does it.
+    Flaw(Flaw),
+}
+
+/// What a VMM may get wrong around a device that is honest itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// `forgetful`: a restore knows nothing of NEEDS_RESET, and serves the queue.
+    Forgetful,
+    /// `fragile`: the device's thread ends at a bad ring.
+    Fragile,
+    /// `unwatched`: nobody looks for a vCPU that waits for a page of a file in vain.
+    Unwatched,
 }
 
 /// A flush that is answered without being one.
@@ -68,8 +81,9 @@ pub enum Mishap {
     "'{0}' is no fault: it is silent, late, late:MILLISECONDS, double, bad-cookie, len0, \
      open-batch or status:NUMBER, each with once: before it for a device that is honest after a reset; \
      gone:N, gone-zeros:N or needs-reset:N for what happens at the driver's Nth notification; \
-     no-sync, early or sync-file-range for storage that lies about syncs; or serial for a device \
-     that syncs for one flush at a time, as stock ones do"
+     no-sync, early or sync-file-range for storage that lies about syncs; forgetful, fragile or \
+     unwatched for a VMM with a flaw; or serial for a device that syncs for one flush at a time, \
+     as stock ones do"
 )]
 pub struct ParseFaultError(String);
 
@@ -79,7 +93,16 @@ impl Fault {
     pub fn engine(&self, reset: bool) -> Option<EngineFault> {
         match self.kind {
             Kind::Lie { fault, once } => (!once || !reset).then_some(fault),
-            Kind::Accident(_) | Kind::Serial | Kind::Sync(_) => None,
+            Kind::Accident(_) | Kind::Flaw(_) | Kind::Serial | Kind::Sync(_) => None,
+        }
+    }
+
+    /// For the VMM.
+    #[must_use]
+    pub fn flaw(&self) -> Option<Flaw> {
+        match self.kind {
+            Kind::Flaw(flaw) => Some(flaw),
+            _ => None,
         }
     }
 
@@ -120,6 +143,9 @@ fn kind(text: &str) -> Option<Kind> {
         "no-sync" => return Some(Kind::Sync(SyncLie::No)),
         "early" => return Some(Kind::Sync(SyncLie::Early)),
         "sync-file-range" => return Some(Kind::Sync(SyncLie::Range)),
+        "forgetful" => return Some(Kind::Flaw(Flaw::Forgetful)),
+        "fragile" => return Some(Kind::Flaw(Flaw::Fragile)),
+        "unwatched" => return Some(Kind::Flaw(Flaw::Unwatched)),
         _ => {}
     }
     let accident = text.split_once([':', '=']).and_then(|(name, number)| {
@@ -172,6 +198,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_flaw_of_the_vmm_leaves_the_device_honest() {
+        for (text, flaw) in [
+            ("forgetful", Flaw::Forgetful),
+            ("fragile", Flaw::Fragile),
+            ("unwatched", Flaw::Unwatched),
+        ] {
+            let fault: Fault = text.parse().unwrap();
+            assert_eq!(fault.flaw(), Some(flaw), "{text}");
+            assert_eq!((fault.engine(false), fault.sync()), (None, None), "{text}");
+        }
+        assert_eq!("silent".parse::<Fault>().unwrap().flaw(), None);
+    }
 
     #[test]
     fn a_fault_keeps_its_text() {

@@ -22,7 +22,7 @@ pub use self::cli::{Action, Cli, Endpoint, LogTarget, VmmOptions, parse_args};
 pub use self::console::{ConsoleConfig, ConsoleOutputMode, SerialConfig};
 pub use self::cpus::CpusConfig;
 #[cfg(feature = "fault")]
-pub use self::fault::{Accident, Fault, Mishap, SyncLie};
+pub use self::fault::{Accident, Fault, Flaw, Mishap, SyncLie};
 pub use self::memory::MemoryConfig;
 pub use self::options::ConfigError;
 pub use self::payload::PayloadConfig;

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
 //! What is wrong with a device of bad character (`fault=`) beyond the engine's lies: accidents
-//! that happen to it, and how it becomes honest.
+//! that happen to it, how it becomes honest, and what the VMM gets wrong about it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pmem_flush::{FlushEngine, Observer, Signal, SyncBackend};
 
-use super::line::Line;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::line::{Line, status};
+use super::mmio::MmioState;
 use super::pmem::engine_config;
-use crate::config::{Accident, Mishap, PmemConfig};
+use super::pmem_thread::QueueWork;
+use crate::config::{Accident, Fault, Flaw, Mishap, PmemConfig};
 
 /// An accident that is due, shared with the device's thread.
 #[derive(Clone, Default)]
@@ -66,6 +70,55 @@ impl Due {
     }
 }
 
+/// Whether the VMM has this flaw for the device.
+pub fn has(config: &PmemConfig, flaw: Flaw) -> bool {
+    config.fault.as_ref().and_then(Fault::flaw) == Some(flaw)
+}
+
+/// The transport's state as a forgetful restore takes it up.
+pub fn remembered(config: &PmemConfig, state: &MmioState) -> MmioState {
+    let mut state = state.clone();
+    if has(config, Flaw::Forgetful) {
+        state.status &= !status::NEEDS_RESET;
+    }
+    state
+}
+
+/// A queue that the device's thread does not survive once its ring is bad.
+pub struct Fragile<Q> {
+    line: Arc<Line>,
+    queue: Q,
+}
+
+impl<Q: QueueWork> Fragile<Q> {
+    /// Worked like `queue`, whose device signals by `line`.
+    pub fn new(queue: Q, line: Arc<Line>) -> Self {
+        Self { line, queue }
+    }
+}
+
+impl<Q: QueueWork> QueueWork for Fragile<Q> {
+    fn queue_evt(&self) -> &EventFd {
+        self.queue.queue_evt()
+    }
+
+    fn wake_evt(&self) -> Option<&EventFd> {
+        self.queue.wake_evt()
+    }
+
+    fn on_queue_event(&mut self) {
+        self.queue.on_queue_event();
+    }
+
+    fn on_wake_event(&mut self) {
+        self.queue.on_wake_event();
+    }
+
+    fn is_bearable(&self) -> bool {
+        !self.line.had_enough()
+    }
+}
+
 /// What it takes to make an honest device of one that lies until it is reset.
 pub struct Reform(Option<Parts>);
 
@@ -112,7 +165,6 @@ impl Reform {
 mod tests {
     use super::*;
     use crate::devices::IrqLine;
-    use crate::virtio::line::status;
 
     fn due(fault: &str) -> (Due, Arc<Line>) {
         let config = PmemConfig::parse(&format!("file=/p,fault={fault}"), 0).unwrap();
@@ -134,6 +186,18 @@ mod tests {
         line.reset();
         assert!(due.kicked());
         assert_eq!(line.status(), 0);
+    }
+
+    #[test]
+    fn a_forgetful_restore_forgets_needs_reset_and_nothing_else() {
+        let of = |fault: &str| {
+            let config = PmemConfig::parse(&format!("file=/p,fault={fault}"), 0).unwrap();
+            let mut state = MmioState::default();
+            state.status = status::DRIVER_OK | status::NEEDS_RESET;
+            remembered(&config, &state).status
+        };
+        assert_eq!(of("forgetful"), status::DRIVER_OK);
+        assert_eq!(of("fragile"), status::DRIVER_OK | status::NEEDS_RESET);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 use std::io;
 #[cfg(feature = "fault")]
 use std::sync::OnceLock;
+#[cfg(feature = "fault")]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pmem_flush::Signal;
@@ -43,6 +45,8 @@ pub struct Line {
     irq: IrqLine,
     #[cfg(feature = "fault")]
     gone: OnceLock<u8>,
+    #[cfg(feature = "fault")]
+    had_enough: AtomicBool,
 }
 
 impl Line {
@@ -54,6 +58,8 @@ impl Line {
             irq,
             #[cfg(feature = "fault")]
             gone: OnceLock::new(),
+            #[cfg(feature = "fault")]
+            had_enough: AtomicBool::new(false),
         }
     }
 
@@ -67,6 +73,12 @@ impl Line {
     #[cfg(feature = "fault")]
     pub fn gone(&self) -> Option<u8> {
         self.gone.get().copied()
+    }
+
+    /// Whether the device has ever asked for a reset, got or not.
+    #[cfg(feature = "fault")]
+    pub fn had_enough(&self) -> bool {
+        self.had_enough.load(Ordering::SeqCst)
     }
 
     /// The device status.
@@ -141,6 +153,8 @@ impl Signal for Line {
 
     /// Only a live device needs a reset (2.1.1): one that was reset meanwhile got it.
     fn needs_reset(&self) -> io::Result<()> {
+        #[cfg(feature = "fault")]
+        self.had_enough.store(true, Ordering::SeqCst);
         let live = self
             .status
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {

@@ -45,7 +45,7 @@ pub trait Device: Send {
 /// The transport's registers, as a snapshot keeps them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct MmioState {
-    status: u32,
+    pub(super) status: u32,
     interrupt_status: u32,
     device_features_select: u32,
     driver_features_select: u32,

@@ -4,7 +4,7 @@
 //! the device behind it ([`line`]), and that device ([`pmem`]).
 
 #[cfg(feature = "fault")]
-mod character;
+pub mod character;
 pub mod fault;
 pub mod line;
 #[cfg(feature = "fault")]

@@ -22,7 +22,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 #[cfg(feature = "fault")]
-use super::character::{Due, Reform};
+use super::character::{Due, Fragile, Reform, has};
 use super::line::Line;
 #[cfg(feature = "fault")]
 use super::lying_sync::LyingSync;
@@ -31,9 +31,9 @@ use super::mmio::Device;
 use super::pmem_thread::PmemThread;
 #[cfg(feature = "fault")]
 use super::serial::Serial;
-#[cfg(feature = "fault")]
-use crate::config::Fault;
 use crate::config::PmemConfig;
+#[cfg(feature = "fault")]
+use crate::config::{Fault, Flaw};
 use crate::events::EventSink;
 use crate::vm::VmError;
 
@@ -68,6 +68,8 @@ pub struct Pmem {
     serial: Option<Arc<Serial>>,
     ram: Arc<GuestMemoryMmap>,
     mapping: Arc<Mapping>,
+    #[cfg(feature = "fault")]
+    fragile: bool,
     #[cfg(feature = "fault")]
     due: Due,
     #[cfg(feature = "fault")]
@@ -175,6 +177,8 @@ impl Pmem {
             ram: Arc::new(ram.clone()),
             mapping: Arc::new(mapping),
             #[cfg(feature = "fault")]
+            fragile: has(config, Flaw::Fragile),
+            #[cfg(feature = "fault")]
             due,
             #[cfg(feature = "fault")]
             reform,
@@ -279,9 +283,14 @@ impl Device for Pmem {
                 queue,
                 queue_evt: kick,
                 translate: Identity,
-                signal: line,
+                signal: line.clone(),
             })
             .map_err(|e| engine_error(self.engine.id(), &e))?;
+        #[cfg(feature = "fault")]
+        if self.fragile {
+            self.thread.attach(Box::new(Fragile::new(queue, line)));
+            return Ok(());
+        }
         self.thread.attach(Box::new(queue));
         Ok(())
     }

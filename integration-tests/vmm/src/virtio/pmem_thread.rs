@@ -27,6 +27,11 @@ pub trait QueueWork: Send {
     fn on_queue_event(&mut self);
     /// [`Self::wake_evt`] is readable. Reads the event.
     fn on_wake_event(&mut self);
+    /// False for a queue that takes the thread with it.
+    #[cfg(feature = "fault")]
+    fn is_bearable(&self) -> bool {
+        true
+    }
 }
 
 impl QueueWork for FlushQueue<Arc<GuestMemoryMmap>, Identity, Arc<Line>> {
@@ -168,6 +173,11 @@ fn serve(id: &str, epoll: &Epoll, bell: &EventFd, inbox: &Receiver<Order>, kicke
                     break;
                 }
                 _ => {}
+            }
+            #[cfg(feature = "fault")]
+            if queue.as_ref().is_some_and(|queue| !queue.is_bearable()) {
+                log::error!("pmem device {id}: its thread ends");
+                return;
             }
         }
     }

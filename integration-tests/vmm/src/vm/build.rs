@@ -13,6 +13,8 @@ use super::watch::Watch;
 use super::{ExitNote, Vm, VmError, VmState};
 use crate::acpi::{self, MmioDevice};
 use crate::boot;
+#[cfg(feature = "fault")]
+use crate::config::Flaw;
 use crate::config::{ConsoleOutputMode, PmemConfig, VmConfig};
 use crate::cpu::{self, Bus, FaultCounters, VcpuThreads};
 use crate::devices::{Console, DeviceBus, IrqLine, Sci, SerialPort, Window};
@@ -23,6 +25,8 @@ use crate::machine::MachineError;
 use crate::memory;
 use crate::snapshot::Snapshot;
 use crate::virtio::QUEUE_NOTIFY;
+#[cfg(feature = "fault")]
+use crate::virtio::character::{has, remembered};
 use crate::virtio::fault::PmemWindow;
 use crate::virtio::line::Line;
 use crate::virtio::mapping::Mapping;
@@ -97,6 +101,15 @@ fn mmio_device(index: usize) -> MmioDevice {
         len: layout::VIRTIO_MMIO_STRIDE,
         gsi: layout::VIRTIO_MMIO_GSI + number,
     }
+}
+
+/// Whether a vCPU may wait for a page of a file.
+fn needs_watch(config: &VmConfig) -> bool {
+    #[cfg(feature = "fault")]
+    if config.pmem.iter().any(|pmem| has(pmem, Flaw::Unwatched)) {
+        return false;
+    }
+    !config.pmem.is_empty()
 }
 
 /// What a machine is made of before it has devices.
@@ -197,6 +210,9 @@ impl Parts {
             let line = Line::new(IrqLine::new(&self.vm, place.gsi)?);
             let mut mmio = Mmio::new(device, self.ram.clone(), line)?;
             if let Some((state, _)) = saved {
+                #[cfg(feature = "fault")]
+                mmio.restore(&remembered(pmem, &state.transport))?;
+                #[cfg(not(feature = "fault"))]
                 mmio.restore(&state.transport)?;
             }
             self.vm
@@ -221,7 +237,7 @@ impl Parts {
         let counters: Result<Vec<_>, _> = self.vcpus.iter().map(FaultCounters::open).collect();
         let vcpus = VcpuThreads::start(self.vcpus, &for_vcpus, progress.event(), &exit)?;
         let watch = match counters {
-            _ if config.pmem.is_empty() => None,
+            _ if !needs_watch(config) => None,
             Ok(counters) => Some(Watch::start(counters, vcpus.probe())?),
             Err(e) => {
                 log::warn!("a guest that starves for a page of its file will not be noticed: {e}");

@@ -99,6 +99,8 @@ pub struct ThreadCounters {
 pub struct Report {
     /// The run's number.
     pub run: u64,
+    /// The load's seed.
+    pub seed: u64,
     /// Blocks of the load.
     pub blocks: u64,
     /// Blocks with an ack.
@@ -149,6 +151,7 @@ pub fn verify(data: &Path, ack: &Path, ack_offset: u64) -> Result<Report, Verify
     let source = Source::open(data, &header)?;
     let mut report = Report {
         run: header.run,
+        seed: header.seed,
         blocks: header.blocks(),
         ..Report::default()
     };

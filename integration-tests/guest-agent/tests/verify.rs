@@ -22,7 +22,7 @@ const SEED: u64 = 77;
 const BLOCKS: u64 = 16;
 const SYNCS: u64 = 40;
 
-/// A finished load: 2 threads with 8 blocks each, written 5 times.
+/// A finished load: 2 threads with 8 blocks each, written 5 times each.
 struct Fixture {
     dir: TempDir,
     header: Header,
@@ -42,16 +42,24 @@ fn load(spec: &LoadSpec) {
 impl Fixture {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
+        for name in ["data", "ack"] {
+            let file = File::create(dir.path().join(name)).unwrap();
+            file.set_len(1 << 20).unwrap();
+        }
+        Self::loaded(dir, SEED)
+    }
+
+    /// The load, once more.
+    fn again(self, seed: u64) -> Self {
+        Self::loaded(self.dir, seed)
+    }
+
+    fn loaded(dir: TempDir, seed: u64) -> Self {
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-        File::create(path("data"))
-            .unwrap()
-            .set_len(1 << 20)
-            .unwrap();
-        File::create(path("ack")).unwrap().set_len(1 << 20).unwrap();
         let kind = LoadKind::Raw {
             device: path("data"),
         };
-        let mut spec = LoadSpec::new(kind, 2, BLOCKS / 2, SEED);
+        let mut spec = LoadSpec::new(kind, 2, BLOCKS / 2, seed);
         spec.syncs_per_thread = SYNCS;
         spec.first_block = 3;
         spec.ack = Some(AckPlace {
@@ -130,6 +138,24 @@ fn a_stale_block_is_found() {
     let fixture = Fixture::new();
     fixture.put(15, &*content(fixture.tag(15, 4)));
     assert_eq!(fixture.fault(), (15, Fault::Stale));
+}
+
+#[test]
+fn a_load_that_starts_again_does_not_take_what_was_there_for_its_own() {
+    let fixture = Fixture::new();
+    let before = fs::read(fixture.data()).unwrap();
+    // A device that drops every store.
+    let dropped = |again: Fixture| {
+        fs::write(again.data(), &before).unwrap();
+        (again.verify(), again)
+    };
+    // With the same seed nobody can tell: that is why a load has one of its own.
+    let (report, fixture) = dropped(fixture.again(SEED));
+    assert!(report.holds(), "{report:?}");
+    let (report, _) = dropped(fixture.again(SEED + 1));
+    assert_eq!((report.seed, report.bad), (SEED + 1, BLOCKS), "{report:?}");
+    let faults = report.bad_blocks.iter().map(|bad| bad.fault);
+    assert!(faults.eq([Fault::Misplaced; 16]), "{report:?}");
 }
 
 #[test]

@@ -40,9 +40,27 @@ impl fmt::Display for Missing {
 
 impl Error for Missing {}
 
+/// What tells the loads of a trial from each other: one that starts again where another has been
+/// must not take what that one left for its own.
+struct Seeds(Cell<u64>);
+
+impl Seeds {
+    /// The first load has the trial's own.
+    fn new(first: u64) -> Self {
+        Self(Cell::new(first))
+    }
+
+    fn next(&self) -> u64 {
+        let seed = self.0.get();
+        self.0.set(seed.wrapping_add(1));
+        seed
+    }
+}
+
 /// A trial as its scenario sees it.
 pub struct Context {
     emulated: bool,
+    seeds: Seeds,
     /// What is to be run.
     pub trial: Trial,
     maker: Rc<dyn Maker>,
@@ -69,6 +87,7 @@ impl Context {
             maker,
             processes: Rc::default(),
             scratch,
+            seeds: Seeds::new(trial.seed),
             trial,
         })
     }
@@ -116,6 +135,11 @@ impl Context {
             .options
             .get("control")
             .is_some_and(|value| value == "on")
+    }
+
+    /// The seed for the trial's next load: its own one for the first, one more for each further.
+    pub fn load_seed(&self) -> u64 {
+        self.seeds.next()
     }
 
     /// A fresh filesystem on a disk of its own, with room for `bytes` of files.
@@ -212,5 +236,20 @@ impl Context {
             name: "",
             pmem,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_loads_of_a_trial_write_the_same_and_a_seed_gives_them_again() {
+        let of = |seed| {
+            let seeds = Seeds::new(seed);
+            [seeds.next(), seeds.next(), seeds.next()]
+        };
+        assert_eq!(of(7), [7, 8, 9]);
+        assert_eq!(of(u64::MAX), [u64::MAX, 0, 1]);
     }
 }

@@ -35,9 +35,10 @@ pub fn raw_load(context: &Context, device: &str, threads: u32, ack: &str, offset
     acked(context, kind, threads, ack, offset)
 }
 
-/// Any load, acked on the ack device.
+/// Any load, acked on the ack device. Its content is its own: what an earlier one left in its place
+/// is not taken for it.
 pub fn acked(context: &Context, kind: LoadKind, threads: u32, ack: &str, offset: u64) -> LoadSpec {
-    let mut spec = LoadSpec::new(kind, threads, BLOCKS, context.trial.seed);
+    let mut spec = LoadSpec::new(kind, threads, BLOCKS, context.load_seed());
     spec.ack = Some(AckPlace {
         device: ack.to_owned(),
         offset,
@@ -51,9 +52,10 @@ pub fn verified(data: &Path, ack: &Path, offset: u64) -> Result<Report> {
     if !report.holds() {
         let first = report.bad_blocks.first();
         bail!(
-            "{}: of {} acked blocks {} are not as acked; the first: {first:?}",
+            "{}: of {} acked blocks of the load with seed {} {} are not as acked; the first: {first:?}",
             data.display(),
             report.acked,
+            report.seed,
             report.bad,
         );
     }

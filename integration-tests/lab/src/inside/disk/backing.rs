@@ -149,6 +149,22 @@ impl Backing {
         self.mount()
     }
 
+    /// Lets an ext4 find an error in itself, on which it stops writing.
+    pub fn turn_read_only(&self) -> Result<()> {
+        let [_, at] = self.names();
+        run("mount", &["-o", "remount,errors=remount-ro", &at])?;
+        let node = self.mapping.path();
+        let name = node.file_name().context("the disk has no name")?;
+        let trigger = Path::new("/sys/fs/ext4")
+            .join(name)
+            .join("trigger_fs_error");
+        fs::write(trigger, "1")?;
+        if !self.is_read_only()? {
+            bail!("the run does not count: the filesystem still takes writes");
+        }
+        Ok(())
+    }
+
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.at

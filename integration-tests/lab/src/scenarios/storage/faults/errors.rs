@@ -2,16 +2,14 @@
 
 //! Syncs that fail.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use guest_agent::pattern::BLOCK;
 use guest_agent::wire::OnError;
 
 use super::subject::Subject;
-use crate::inside::command::run;
 use crate::inside::context::Context;
 use crate::inside::disk::{Backing, HostFs, Table, ThinPool};
 use crate::inside::guest::SHORT;
@@ -20,6 +18,7 @@ use crate::scenarios::support::{DATA_BYTES, STOP, raw_load, value};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
 /// Flushes that have to fail, one after the other.
 const MANY: u64 = 20;
 /// What is left in the thin pool when the load goes on.
@@ -129,19 +128,11 @@ pub fn enospc(context: &mut Context) -> Result<()> {
 /// `fault-read-only`: the backing filesystem finds an error in itself and stops writing.
 pub fn read_only(context: &mut Context) -> Result<()> {
     let mut subject = subject(context)?;
-    let at = subject.backing.path().display().to_string();
-    run("mount", &["-o", "remount,errors=remount-ro", &at])?;
     subject.load(context, |_| {})?;
     context.step("the filesystem turns read-only");
-    let node = subject.backing.mapping().path();
-    let name = node.file_name().context("the disk has no name")?;
-    let trigger = Path::new("/sys/fs/ext4").join(name);
-    fs::write(trigger.join("trigger_fs_error"), "1")?;
-    ensure!(
-        subject.backing.is_read_only()?,
-        "the run does not count: the filesystem still takes writes"
-    );
+    subject.backing.turn_read_only()?;
     subject.flush_failed(context)?;
+    subject.event_has(EROFS)?;
     subject.latched(context)?;
     subject.managed_to_its_end(context)?;
     subject.comes_back(context)

@@ -6,20 +6,24 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use guest_agent::verify::Report;
 use guest_agent::wire::{LoadReport, LoadSpec};
 
 use crate::inside::acks::Acks;
 use crate::inside::context::Context;
-use crate::inside::disk::Backing;
+use crate::inside::disk::{Backing, OnDisk};
 use crate::inside::events;
 use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::{Capability, Pmem, refusal};
+use crate::inside::wait;
 use crate::scenarios::support::{STOP, ms, no_errors, raw_load, value, verified};
 
 /// What a guest is told of any failed flush.
 const EIO: i32 = 5;
 /// A management call waits for no storage.
 const PROMPT: Duration = Duration::from_secs(10);
+/// Of a load, unless it says otherwise.
+const THREADS: u32 = 2;
 /// Syncs that show that all is well.
 const SOME: u64 = 5;
 
@@ -62,7 +66,7 @@ impl Subject {
 
     /// A load that goes on until something breaks; it has begun when this returns.
     pub fn load(&mut self, context: &Context, shape: impl FnOnce(&mut LoadSpec)) -> Result<()> {
-        let mut spec = raw_load(context, "#0", 2, "#1", 0);
+        let mut spec = raw_load(context, "#0", THREADS, "#1", 0);
         shape(&mut spec);
         self.guest.load_start("load", spec)?;
         self.acks.go_on(SOME, SHORT)
@@ -100,12 +104,21 @@ impl Subject {
 
     /// The load ended because of errors, EIO and no other, and the device is latched.
     pub fn latched(&mut self, context: &Context) -> Result<()> {
-        let report = self.guest.load_wait("load", SHORT)?;
-        self.told(context, &report)?;
         ensure!(
             value(&self.guest.counters("data")?, "latched")? == 1,
             "a failed sync did not latch"
         );
+        // What was answered just before it.
+        let most = self.acks.fsyncs()? + u64::from(THREADS);
+        let report = wait::until("the load's end", SHORT, || {
+            ensure!(
+                self.acks.fsyncs()? <= most,
+                "the guest was told of no failure: its flushes succeed"
+            );
+            let report = self.guest.load_status("load")?;
+            Ok((report.running == 0).then_some(report))
+        })?;
+        self.told(context, &report)?;
         events::wait_for(&self.log()?, "data", "latched", SHORT).map(drop)
     }
 
@@ -172,6 +185,15 @@ impl Subject {
         ensure!(found.acked > 0, "nothing was acked: the run does not count");
         context.measure("acked_blocks_verified", found.acked);
         self.boots_again(context, 0)
+    }
+
+    /// What was acked is on the disk, whatever the page cache has: in the file's first `bytes`, which
+    /// have blocks that do not move.
+    pub fn on_disk(&self, context: &Context, bytes: u64) -> Result<Report> {
+        let disk = OnDisk::first("on-disk", self.backing.piece(), &self.data, bytes)?;
+        let found = verified(disk.path(), &self.acks.file, 0)?;
+        context.measure("acked_blocks_verified", found.acked);
+        Ok(found)
     }
 
     /// A guest started anew works, on blocks from `first` on too.

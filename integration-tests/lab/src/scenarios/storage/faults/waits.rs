@@ -13,9 +13,7 @@ use crate::inside::events;
 use crate::inside::guest::SHORT;
 use crate::inside::machine::refusal;
 use crate::inside::wait;
-use crate::scenarios::support::{
-    DATA_BYTES, STOP, answered_once, ms, no_errors, raw_load, value, verified,
-};
+use crate::scenarios::support::{DATA_BYTES, STOP, answered_once, ms, no_errors, raw_load, value};
 
 const THREADS: u32 = 8;
 /// The longest that a flush hangs, in seconds; `--set hold=60` for longer.
@@ -24,7 +22,7 @@ const HOLD: u64 = 3;
 const FAILED_BY: Duration = Duration::from_secs(4);
 /// What a flush of the slow disk takes.
 const COST_MS: u32 = 1_500;
-/// Syncs of each thread on it.
+/// Syncs of each thread on it, `--set syncs=N`.
 const SLOW_SYNCS: u64 = 3;
 
 fn subject(context: &mut Context) -> Result<Subject> {
@@ -42,7 +40,7 @@ pub fn hung(context: &mut Context) -> Result<()> {
 
     context.step("the disk hangs, requests pile up");
     subject.backing.mapping().hold()?;
-    let hangs = wait::until("all threads in a flush", SHORT, || {
+    let hangs = wait::until("all threads in a flush", hold + SHORT, || {
         let report = subject.guest.load_status("load")?;
         let waiting = report.threads.iter().filter_map(|one| one.in_sync_us);
         let all = waiting.clone().count() == report.threads.len();
@@ -90,9 +88,8 @@ pub fn hung(context: &mut Context) -> Result<()> {
     answered_once(context, report.fsyncs, &before, &after)?;
     subject.guest.is_well()?;
     subject.shut_down(context)?;
-    let found = verified(&subject.data, &subject.acks.file, 0)?;
+    let found = subject.on_disk(context, DATA_BYTES)?;
     ensure!(found.fsyncs == report.fsyncs, "an fsync was not acked");
-    context.measure("acked_blocks_verified", found.acked);
     Ok(())
 }
 
@@ -104,24 +101,25 @@ pub fn slow(context: &mut Context) -> Result<()> {
     let before = subject.guest.counters("data")?;
     context.step("flush on a slow disk");
     let mut spec = raw_load(context, "#0", THREADS, "#1", 0);
-    spec.syncs_per_thread = SLOW_SYNCS;
+    let syncs = context.number("syncs", SLOW_SYNCS)?;
+    spec.syncs_per_thread = syncs;
     subject.guest.load_start("load", spec)?;
     let mut longest = Duration::ZERO;
     wait::until("the end of the load", SHORT, || {
         let begun = Instant::now();
         subject.guest.counters("data")?;
         longest = longest.max(begun.elapsed());
-        Ok((subject.acks.fsyncs()? >= u64::from(THREADS) * SLOW_SYNCS).then_some(()))
+        Ok((subject.acks.fsyncs()? >= u64::from(THREADS) * syncs).then_some(()))
     })?;
     let report = subject.guest.load_wait("load", STOP)?;
     subject.backing.disk(Table::Plain)?;
     no_errors(&report)?;
     let after = subject.guest.counters("data")?;
     let counted = |name| Ok::<_, anyhow::Error>(value(&after, name)? - value(&before, name)?);
-    let (flushes, syncs) = (counted("flushes")?, counted("host_syncs")?);
+    let (flushes, host_syncs) = (counted("flushes")?, counted("host_syncs")?);
     context.measure("guest_fsyncs", report.fsyncs);
     context.measure("flushes", flushes);
-    context.measure("host_syncs", syncs);
+    context.measure("host_syncs", host_syncs);
     context.measure("longest_fsync_ms", report.latency.max_us / 1000);
     context.measure("longest_counters_call_ms", ms(longest));
     let cost = u64::from(COST_MS) * 1000;
@@ -130,8 +128,8 @@ pub fn slow(context: &mut Context) -> Result<()> {
         "the run does not count: the disk was not slow"
     );
     ensure!(
-        syncs * 2 <= report.fsyncs,
-        "{} fsyncs took {syncs} syncs of the slow disk: they did not share",
+        host_syncs * 2 <= report.fsyncs,
+        "{} fsyncs took {host_syncs} syncs of the slow disk: they did not share",
         report.fsyncs
     );
     ensure!(
@@ -141,5 +139,5 @@ pub fn slow(context: &mut Context) -> Result<()> {
     );
     subject.guest.is_well()?;
     subject.shut_down(context)?;
-    verified(&subject.data, &subject.acks.file, 0).map(drop)
+    subject.on_disk(context, DATA_BYTES).map(drop)
 }

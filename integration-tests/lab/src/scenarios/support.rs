@@ -10,8 +10,9 @@ use guest_agent::verify::{Report, verify};
 use guest_agent::wire::{AckPlace, LoadKind, LoadReport, LoadSpec};
 
 use crate::inside::context::Context;
+use crate::inside::disk::Backing;
 use crate::inside::guest::{Guest, SHORT};
-use crate::inside::machine::Counters;
+use crate::inside::machine::{Counters, refusal};
 use crate::inside::wait;
 use crate::job::Driver;
 
@@ -178,6 +179,22 @@ pub fn pause_observed_by(
         parked,
         took,
     })
+}
+
+/// A pause that fails because the disk hangs; the disk is well again after it.
+pub fn pause_times_out(guest: &mut Guest, id: &str, backing: &Backing) -> Result<()> {
+    // Nothing is in flight when the disk hangs: the next sync is one that can't end. One that ran
+    // just then might.
+    guest.pause()?;
+    backing.mapping().hold()?;
+    guest.resume()?;
+    wait::until("a flush that hangs", SHORT, || {
+        let in_flight = value(&guest.counters(id)?, "in_flight")?;
+        Ok((in_flight > 0).then_some(()))
+    })?;
+    let refused = refusal(guest.pause(), "a pause on a hung disk", "drain timed out");
+    backing.mapping().let_go()?;
+    refused.map(drop)
 }
 
 /// Milliseconds, for a measurement.

@@ -18,11 +18,7 @@ use crate::inside::guest::{Guest, SHORT, code};
 use crate::inside::machine::Pmem;
 use crate::job::Driver;
 use crate::scenarios::support::{DATA_BYTES, STOP, acked, no_errors, verified};
-use crate::scenarios::suspends::sleep::Way;
-
-/// How long the kernel waits for programs to freeze. Its own 20 s are less than an fsync on ext4
-/// may take on the slow disk: several flushes, one after the other.
-const FREEZER_MS: &str = "90000";
+use crate::scenarios::suspends::sleep::{Way, allow};
 
 /// Blocks of the filesystem; the rest of the device is for the kernel threads.
 const FS_BLOCKS: u64 = 15 << 10;
@@ -237,13 +233,9 @@ impl Busy {
 
 /// Chooses how the guest sleeps, and gives it a place for its image.
 fn prepare(guest: &mut Guest, way: Way) -> Result<()> {
-    write(guest, "/sys/power/pm_freeze_timeout", FREEZER_MS)?;
+    allow(guest, way)?;
     match way {
-        Way::Idle => {
-            if guest.machine().woken_by_serial() {
-                write(guest, "/sys/class/tty/ttyS0/power/wakeup", "enabled")?;
-            }
-        }
+        Way::Idle => {}
         Way::Ram => {
             if !read(guest, "/sys/power/mem_sleep")?.contains("deep") {
                 let text = "this VMM lacks suspend to RAM (S3)".to_owned();

@@ -15,13 +15,12 @@ use guest_agent::wire::{HostileTarget, Outcome, Step};
 use crate::inside::acks::Acks;
 use crate::inside::command::{ask, run as tool};
 use crate::inside::context::Context;
-use crate::inside::disk::{Backing, HostFs, Table};
+use crate::inside::disk::{HostFs, Table};
 use crate::inside::events;
 use crate::inside::guest::{Guest, SHORT};
 use crate::inside::machine::{Capability, Pmem, Restore, refusal};
-use crate::inside::wait;
 use crate::scenarios::support::{
-    DATA_BYTES, STOP, answered_once, no_errors, raw_load, value, verified,
+    DATA_BYTES, STOP, answered_once, no_errors, pause_times_out, raw_load, value, verified,
 };
 
 /// Syncs that show that the guest goes on.
@@ -51,7 +50,7 @@ pub fn run(context: &mut Context) -> Result<()> {
     acks.go_on(GO_ON, SHORT)?;
 
     context.step("a drain that timed out, then a snapshot");
-    drain_times_out(&mut guest, &backing)?;
+    pause_times_out(&mut guest, "data", &backing)?;
     acks.go_on(GO_ON, SHORT)?;
     guest.pause()?;
     verified(&data, &acks.file, 0)?;
@@ -87,21 +86,6 @@ pub fn run(context: &mut Context) -> Result<()> {
     guest.resume()?;
     guest.is_well()?;
     guest.machine().shutdown(SHORT)
-}
-
-/// A pause that fails because the disk hangs; the disk is well again after it.
-fn drain_times_out(guest: &mut Guest, backing: &Backing) -> Result<()> {
-    backing.mapping().hold()?;
-    // A sync that can't end: the first that began after the disk hung.
-    let seen = value(&guest.counters("data")?, "flushes")?;
-    wait::until("a flush that hangs", SHORT, || {
-        let now = guest.counters("data")?;
-        let hangs = value(&now, "in_flight")? > 0 && value(&now, "flushes")? >= seen;
-        Ok(hangs.then_some(()))
-    })?;
-    let refused = refusal(guest.pause(), "a pause on a hung disk", "drain timed out");
-    backing.mapping().let_go()?;
-    refused.map(drop)
 }
 
 /// The paused guest goes on in a new process.

@@ -10,15 +10,19 @@ use guest_agent::hostile::Case;
 use guest_agent::wire::{Filesystem, HostileTarget, LoadKind, LoadSpec, Outcome, Step};
 
 use super::Tally;
-use super::schedule::{Act, Life};
+use super::schedule::{Act, End, Life};
 use crate::inside::acks::Acks;
 use crate::inside::context::Context;
 use crate::inside::disk::{Backing, HostFs, ReadOnly, Table};
+use crate::inside::driver::write;
 use crate::inside::events;
 use crate::inside::guest::{Guest, SHORT};
-use crate::inside::machine::{Pmem, Restore, refusal};
-use crate::inside::wait;
-use crate::scenarios::support::{DATA_BYTES, STOP, acked, no_errors, raw_load, value, verified};
+use crate::inside::machine::{Pmem, Restore};
+use crate::job::Driver;
+use crate::scenarios::support::{
+    DATA_BYTES, STOP, acked, no_errors, pause_times_out, raw_load, value, verified,
+};
+use crate::scenarios::suspends::sleep::{Way, allow, sleep_and_wake};
 
 const DIR: &str = "/mnt/data/files";
 const MOUNT: &str = "/mnt/data";
@@ -53,6 +57,9 @@ pub fn live(context: &mut Context, life: &Life, number: u64, tally: &mut Tally) 
     };
     let mut guest = context.boot(vec![device, ack])?;
     guest.devices(2)?;
+    allow(&mut guest, Way::Idle)?;
+    // The kernel's own sync is flush after flush.
+    write(&mut guest, "/sys/power/sync_on_suspend", "0")?;
     if life.in_files {
         let mkfs_rc = guest.mkfs(Filesystem::Ext4, "#0")?;
         ensure!(mkfs_rc == 0, "mkfs ended with {mkfs_rc}");
@@ -76,10 +83,9 @@ pub fn live(context: &mut Context, life: &Life, number: u64, tally: &mut Tally) 
         being.tally.acts += 1;
     }
     context.step(&format!("{step}, its end"));
-    if life.disk_fails {
-        being.ends_badly()?;
-    } else {
-        being.ends_well()?;
+    match life.end {
+        End::InOrder => being.ends_well()?,
+        End::DiskFails | End::ReadOnly => being.ends_badly()?,
     }
     being.tally.lives += 1;
     Ok(())
@@ -131,6 +137,7 @@ impl Being<'_> {
                 self.guest.resume()?;
             }
             Act::Hang => self.hang()?,
+            Act::Suspend => self.suspend()?,
             Act::Rebind => {
                 self.stop_load()?;
                 self.rebind()?;
@@ -177,21 +184,17 @@ impl Being<'_> {
 
     /// A pause fails in time, and the guest goes on as if nothing had been.
     fn hang(&mut self) -> Result<()> {
-        self.backing.mapping().hold()?;
-        let from = value(&self.guest.counters("data")?, "flushes")?;
-        wait::until("a flush that hangs", SHORT, || {
-            let now = self.guest.counters("data")?;
-            let hangs = value(&now, "in_flight")? > 0 && value(&now, "flushes")? >= from;
-            Ok(hangs.then_some(()))
-        })?;
-        let refused = refusal(
-            self.guest.pause(),
-            "a pause on a hung disk",
-            "drain timed out",
-        );
-        self.backing.mapping().let_go()?;
-        refused?;
+        pause_times_out(&mut self.guest, "data", &self.backing)?;
         self.tally.timed_out_pauses += 1;
+        Ok(())
+    }
+
+    /// The kernel's own driver may lose what is in flight: with it the guest stays awake.
+    fn suspend(&mut self) -> Result<()> {
+        if self.context.trial.driver == Driver::Rust {
+            sleep_and_wake(&mut self.guest, Way::Idle)?;
+            self.tally.suspends += 1;
+        }
         Ok(())
     }
 
@@ -243,9 +246,13 @@ impl Being<'_> {
         Ok(())
     }
 
-    /// The disk takes no write any more; what was acked is on it.
+    /// The disk, or the filesystem on it, takes no write any more; what was acked is on it.
     fn ends_badly(&mut self) -> Result<()> {
-        self.backing.disk(Table::FailWrites)?;
+        if self.life.end == End::ReadOnly {
+            self.backing.turn_read_only()?;
+        } else {
+            self.backing.disk(Table::FailWrites)?;
+        }
         let log = self
             .guest
             .machine()
@@ -276,7 +283,11 @@ impl Being<'_> {
             verified(&self.data, &self.acks.file, 0)?
         };
         self.tally.acked_blocks_verified += found.acked;
-        self.tally.failed_syncs_survived += 1;
+        if self.life.end == End::ReadOnly {
+            self.tally.read_only_ends += 1;
+        } else {
+            self.tally.failing_disk_ends += 1;
+        }
         Ok(())
     }
 }

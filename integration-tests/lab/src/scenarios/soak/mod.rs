@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 
-//! Everything at random, for as long as one likes: loads, slow and hung and failing disks,
-//! pauses, snapshots, restores, resets, bad rings.
+//! One thing after the other at random, for as long as one likes: loads, slow, hung and failing
+//! disks, a read-only filesystem, pauses, snapshots, restores, suspends, resets, bad rings.
 //!
 //! The seed decides what is done in which order, and nothing else does: the same seed gives
 //! the same schedule. What it meets on its way is up to the machine.
@@ -17,19 +17,21 @@ use self::life::live;
 use self::schedule::Life;
 use crate::inside::context::Context;
 use crate::inside::machine::Capability;
-use crate::scenarios::{Expect, Scenario, USUAL, minutes};
+use crate::scenarios::{Expect, RUST, Scenario, minutes};
 
 /// In the order a reader meets them.
 pub const ALL: &[Scenario] = &[Scenario {
-    control: "any defect that another scenario names: each of them is met here sooner or later",
+    control: "the defects that pause-slow-disk, snapshot-under-load, hostile-guest, suspend-idle, \
+              fault-eio-once and fault-read-only name, if their moment comes",
     expect: Expect::Pass,
     groups: &["soak"],
     limit: minutes(30),
     name: "soak-all",
     run,
     settings: &[],
-    summary: "everything at random for --hours H; the seed gives the schedule again",
-    usual: USUAL,
+    summary: "slow, hung and failing disks, pauses, snapshots, restores, suspends, rebinds and bad rings at \
+              random for --hours H; the seed gives the schedule again",
+    usual: RUST,
 }];
 
 /// How long it goes on without `--hours`.
@@ -63,12 +65,14 @@ pub fn run(context: &mut Context) -> Result<()> {
 pub struct Tally {
     pub acked_blocks_verified: u64,
     pub acts: u64,
-    pub failed_syncs_survived: u64,
+    pub failing_disk_ends: u64,
     pub fsyncs: u64,
     pub lives: u64,
     pub pauses: u64,
+    pub read_only_ends: u64,
     pub restores: u64,
     pub snapshots: u64,
+    pub suspends: u64,
     pub timed_out_pauses: u64,
 }
 
@@ -77,12 +81,14 @@ impl Tally {
         for (name, value) in [
             ("acked_blocks_verified", self.acked_blocks_verified),
             ("acts", self.acts),
-            ("failed_syncs_survived", self.failed_syncs_survived),
+            ("failing_disk_ends", self.failing_disk_ends),
             ("fsyncs", self.fsyncs),
             ("lives", self.lives),
             ("pauses", self.pauses),
+            ("read_only_ends", self.read_only_ends),
             ("restores", self.restores),
             ("snapshots", self.snapshots),
+            ("suspends", self.suspends),
             ("timed_out_pauses", self.timed_out_pauses),
         ] {
             context.measure(name, value);

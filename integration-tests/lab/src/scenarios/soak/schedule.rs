@@ -21,8 +21,19 @@ pub struct Life {
     pub threads: u32,
     /// What is done to it.
     pub acts: Vec<Act>,
-    /// It ends with a disk that fails for a while, else in order.
-    pub disk_fails: bool,
+    /// How it ends.
+    pub end: End,
+}
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// The disk takes no write for a while.
+    DiskFails,
+    /// The load stops, the machine is shut down.
+    InOrder,
+    /// The backing filesystem turns itself read-only.
+    ReadOnly,
 }
 
 /// One thing that is done to a guest under load.
@@ -38,6 +49,8 @@ pub enum Act {
     Restore,
     /// The disk hangs, a pause times out, the disk goes on.
     Hang,
+    /// The guest sleeps (s2idle) and is woken.
+    Suspend,
     /// The load stops, the driver is taken off the device and put back, the load starts.
     Rebind,
     /// The same with a bad ring in between: its number among the cases.
@@ -59,7 +72,11 @@ impl Life {
             in_files,
             threads,
             acts: acts.collect(),
-            disk_fails: random.below(3) == 0,
+            end: match random.below(6) {
+                0 => End::DiskFails,
+                1 => End::ReadOnly,
+                _ => End::InOrder,
+            },
         }
     }
 }
@@ -67,12 +84,13 @@ impl Life {
 impl Act {
     fn drawn(random: &mut Sequence, in_files: bool) -> Self {
         let most = usize::MAX;
-        match random.below(8) {
+        match random.below(9) {
             0 | 1 => Self::FlushCost(one_of(random, &COSTS_MS)),
             2 => Self::Pause,
             3 => Self::Snapshot,
             4 | 5 => Self::Restore,
             6 => Self::Hang,
+            7 => Self::Suspend,
             // A mounted filesystem holds its device.
             _ if in_files => Self::Snapshot,
             _ if random.below(2) == 0 => Self::Rebind,
@@ -92,14 +110,14 @@ fn one_of<T: Copy>(random: &mut Sequence, of: &[T]) -> T {
 impl fmt::Display for Life {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.in_files { "ext4" } else { "raw" };
-        let end = if self.disk_fails {
-            "a failing disk"
-        } else {
-            "in order"
+        let end = match self.end {
+            End::DiskFails => "with a failing disk",
+            End::InOrder => "in order",
+            End::ReadOnly => "with a read-only backing filesystem",
         };
         write!(
             formatter,
-            "{} threads, {kind}, {:?}, ends with {end}",
+            "{} threads, {kind}, {:?}, ends {end}",
             self.threads, self.acts
         )
     }
@@ -128,11 +146,10 @@ mod tests {
             .flat_map(|life| &life.acts)
             .map(discriminant)
             .collect();
-        assert_eq!(acts.len(), 7, "an act never comes");
-        for ends_badly in [false, true] {
+        assert_eq!(acts.len(), 8, "an act never comes");
+        for end in [End::DiskFails, End::InOrder, End::ReadOnly] {
             for in_files in [false, true] {
-                let there =
-                    |life: &&Life| life.in_files == in_files && life.disk_fails == ends_badly;
+                let there = |life: &&Life| life.in_files == in_files && life.end == end;
                 assert!(lives.iter().any(|life| there(&life)));
             }
         }

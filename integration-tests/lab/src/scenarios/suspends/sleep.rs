@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use guest_agent::client::ClientError;
 use guest_agent::wire::{Outcome, Step};
 
+use crate::inside::driver::write;
 use crate::inside::events;
 use crate::inside::guest::Guest;
 use crate::inside::wait;
@@ -60,6 +61,19 @@ impl Way {
             text: self.word().to_owned(),
         }
     }
+}
+
+/// How long the kernel waits for programs to freeze. Its own 20 s are less than an fsync on ext4
+/// may take on a slow disk: several flushes, one after the other.
+const FREEZER_MS: &str = "90000";
+
+/// Gives the guest the time to sleep, and what wakes it from s2idle.
+pub fn allow(guest: &mut Guest, way: Way) -> Result<()> {
+    write(guest, "/sys/power/pm_freeze_timeout", FREEZER_MS)?;
+    if way == Way::Idle && guest.machine().woken_by_serial() {
+        write(guest, "/sys/class/tty/ttyS0/power/wakeup", "enabled")?;
+    }
+    Ok(())
 }
 
 /// A guest that sleeps.

@@ -66,6 +66,15 @@ impl Rest {
         Ok(takes)
     }
 
+    /// For devices of which one has a fault or none: ours has a build of its own for that.
+    fn command_for(&self, faulty: bool) -> Command {
+        if faulty && self.is_ours() {
+            command_of(&self.binary.with_file_name("vmm-fault"))
+        } else {
+            self.command()
+        }
+    }
+
     fn takes_for_pmem(&self, option: &'static str, value: &str) -> Result<bool> {
         let file = Path::new(WORK).join("probe.img");
         File::create(&file)?.set_len(2 << 20)?;
@@ -136,14 +145,7 @@ fn pmem_value(pmem: &Pmem) -> String {
 
 impl Maker for Rest {
     fn boot(&self, boot: &Boot, index: usize) -> Result<Box<dyn Machine>> {
-        let mut command = self.command();
-        if boot.pmem.iter().any(|pmem| pmem.fault.is_some()) {
-            // Ours has a build of its own for that.
-            let faulty = self.binary.with_file_name("vmm-fault");
-            if self.is_ours() {
-                command = command_of(&faulty);
-            }
-        }
+        let mut command = self.command_for(boot.pmem.iter().any(|pmem| pmem.fault.is_some()));
         command.arg("--kernel").arg(&boot.kernel);
         command.arg("--initramfs").arg(&boot.initramfs);
         command.arg("--cmdline").arg(&boot.cmdline);
@@ -165,7 +167,8 @@ impl Maker for Rest {
         if restore.allow_stale {
             value += ",allow_stale_pmem=on";
         }
-        let mut command = self.command();
+        let config = fs::read_to_string(restore.from.join("config.json")).unwrap_or_default();
+        let mut command = self.command_for(config.contains("\"fault\""));
         command.arg("--restore").arg(value);
         self.start(command, path("serial"), index)
     }

@@ -67,7 +67,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         control: "a driver that ignores the used length or takes a status for an errno (the kernel's own: \
-                  `--driver c`)",
+                  see the control)",
         expect: Expect::Pass,
         groups: LAB,
         limit: minutes(6),
@@ -78,7 +78,22 @@ pub const ALL: &[Scenario] = &[
         usual: RUST,
     },
     Scenario {
-        control: "a driver without a deadline: the flusher's threads never get an error",
+        control: "it is one: the kernel's own driver, which does not look at the used length",
+        expect: Expect::Failure(&[
+            "the lie `once:len0`",
+            "flushes have succeeded that the device did not answer",
+        ]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-lying-device-control",
+        run: faults::lying,
+        settings: &[],
+        summary: "driver-lying-device sees a driver that believes its device",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a driver without a deadline (the kernel's own: see the control): the flusher's threads never get \
+                  an error",
         expect: Expect::Pass,
         groups: LAB,
         limit: minutes(5),
@@ -92,7 +107,22 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
-        control: "a driver that does not look at the status (`--driver c`): who waits is not told",
+        control: "it is one: the kernel's own driver, which has no deadline",
+        expect: Expect::Failure(&["an error for everyone who flushes"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-silent-device-control",
+        run: faults::silent,
+        settings: &[],
+        summary: "driver-silent-device sees a driver that waits for ever",
+        usual: Usual {
+            kernel: "6.12",
+            ..USUAL
+        },
+    },
+    Scenario {
+        control: "a driver that does not look at the status (the kernel's own: see the control): who waits is not \
+                  told",
         expect: Expect::Pass,
         groups: LAB,
         limit: minutes(5),
@@ -106,7 +136,22 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
-        control: "a driver that does not look for DRIVER_OK: who waits is not told, unbind hangs",
+        control: "it is one: the kernel's own driver, which does not look at the status",
+        expect: Expect::Failure(&["who waits for the device is not told"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-needs-reset-control",
+        run: faults::needs_reset,
+        settings: &[],
+        summary: "driver-needs-reset sees a driver whose waiters are not told",
+        usual: Usual {
+            kernel: "6.12",
+            ..USUAL
+        },
+    },
+    Scenario {
+        control: "a driver that does not look for DRIVER_OK (the kernel's own: see the control): who waits is not \
+                  told",
         expect: Expect::Pass,
         groups: LAB,
         limit: minutes(5),
@@ -117,7 +162,18 @@ pub const ALL: &[Scenario] = &[
         usual: RUST,
     },
     Scenario {
-        control: "a driver that forgets a waiter when it is removed",
+        control: "it is one: the kernel's own driver, which does not look for DRIVER_OK",
+        expect: Expect::Failure(&["who waits for the device is not told"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-surprise-removal-control",
+        run: removal::surprise,
+        settings: &[],
+        summary: "driver-surprise-removal sees a driver whose waiters are not told",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "a driver that forgets a waiter (see the control)",
         expect: Expect::Pass,
         groups: LAB,
         limit: minutes(5),
@@ -125,6 +181,20 @@ pub const ALL: &[Scenario] = &[
         run: removal::unplug,
         settings: &[],
         summary: "an orderly unplug under load: nobody hangs, nothing breaks",
+        usual: Usual {
+            vmm: VmmKind::Qemu,
+            ..RUST
+        },
+    },
+    Scenario {
+        control: "it is one: the driver has lost the answer to a flush",
+        expect: Expect::Failure(&["an orderly removal broke the device"]),
+        groups: LAB,
+        limit: minutes(5),
+        name: "driver-unplug-control",
+        run: removal::unplug,
+        settings: &[("control", "on")],
+        summary: "driver-unplug sees a driver with a waiter that nobody answers",
         usual: Usual {
             vmm: VmmKind::Qemu,
             ..RUST

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use guest_agent::wire::{OnError, Step};
 
 use crate::inside::context::Context;
-use crate::inside::driver::{Bound, Flusher, boot, write};
+use crate::inside::driver::{Bound, Flusher, boot, boot_faulty, read, write};
 use crate::inside::guest::SHORT;
 use crate::inside::machine::{Capability, Refused};
 use crate::inside::wait;
@@ -88,7 +88,11 @@ pub fn unplug(context: &mut Context) -> Result<()> {
         device(&backing, "data", None)?,
         device(&backing, "stays", None)?,
     ];
-    let mut guest = boot(context, pmem, "")?;
+    let mut guest = if context.is_control() {
+        boot_faulty(context, pmem, "remove_timeout_ms=2000")?
+    } else {
+        boot(context, pmem, "")?
+    };
     let bound = Bound::find(&mut guest, 0)?;
     context.step("unplug the device under load");
     let flusher = Flusher {
@@ -102,6 +106,14 @@ pub fn unplug(context: &mut Context) -> Result<()> {
     wait::until("flushes", SHORT, || {
         Ok((Flusher::done(&mut guest)? >= 50).then_some(()))
     })?;
+    // The control: the driver loses the answer to a flush, whose waiter it still has when it is removed.
+    if context.is_control() {
+        let lost = "/sys/module/virtio_pmem_rs/parameters/drop_completion";
+        write(&mut guest, lost, "1")?;
+        wait::until("an answer to be lost", SHORT, || {
+            Ok((read(&mut guest, lost)? == "0").then_some(()))
+        })?;
+    }
     let by_host = match guest.machine().unplug("data") {
         Ok(()) => true,
         Err(error) => match error.downcast_ref::<Refused>() {

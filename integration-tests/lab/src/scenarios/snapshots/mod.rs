@@ -51,7 +51,7 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
-        control: "a disk with room (--set control=on), a writer that leaves its files behind, or a \
+        control: "a disk with room (see the control), a writer that leaves its files behind, or a \
                   failed snapshot that changes the VM's state",
         expect: Expect::Pass,
         groups: SNAPSHOTS,
@@ -74,7 +74,7 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
-        control: "a restore that forgets the device status, or serves a queue that needs a reset",
+        control: "a restore that forgets the device status (see the control), or serves a queue that needs a reset",
         expect: Expect::Pass,
         groups: SNAPSHOTS,
         limit: minutes(5),
@@ -82,6 +82,17 @@ pub const ALL: &[Scenario] = &[
         run: moments::needs_reset,
         settings: &[],
         summary: "a device that needs its reset still does after a restore, and recovers",
+        usual: USUAL,
+    },
+    Scenario {
+        control: "it is one: a restore that knows nothing of NEEDS_RESET, and serves the queue",
+        expect: Expect::Failure(&["NEEDS_RESET did not come over the snapshot"]),
+        groups: SNAPSHOTS,
+        limit: minutes(5),
+        name: "snapshot-needs-reset-control",
+        run: moments::needs_reset,
+        settings: &[("fault", "forgetful")],
+        summary: "snapshot-needs-reset sees a restore that forgets",
         usual: USUAL,
     },
     Scenario {

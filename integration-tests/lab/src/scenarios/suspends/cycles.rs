@@ -89,7 +89,12 @@ fn run(context: &mut Context, way: Way, phases: &[(u32, u64)]) -> Result<()> {
 pub fn called_off(context: &mut Context) -> Result<()> {
     let cycles = context.number("cycles", CYCLES)?;
     let mut busy = Busy::start(context, Way::Idle)?;
-    busy.freeze_timeout(GIVE_UP_MS)?;
+    // The control: it does not give up.
+    busy.freeze_timeout(if context.is_control() {
+        FREEZE_TIMEOUT_MS
+    } else {
+        GIVE_UP_MS
+    })?;
     busy.disk(STUCK_MS)?;
     let mut called_off = 0;
     for cycle in 1..=cycles {

@@ -188,6 +188,34 @@ mod tests {
         assert_eq!(line.status(), 0);
     }
 
+    struct Dull(EventFd);
+
+    impl QueueWork for Dull {
+        fn queue_evt(&self) -> &EventFd {
+            &self.0
+        }
+
+        fn wake_evt(&self) -> Option<&EventFd> {
+            None
+        }
+
+        fn on_queue_event(&mut self) {}
+
+        fn on_wake_event(&mut self) {}
+    }
+
+    #[test]
+    fn a_bad_ring_is_too_much_for_a_fragile_thread_even_if_a_reset_follows_at_once() {
+        let dull = || Dull(EventFd::new(0).unwrap());
+        let line = Arc::new(Line::new(IrqLine::loose()));
+        let fragile = Fragile::new(dull(), line.clone());
+        assert!(fragile.is_bearable() && dull().is_bearable());
+        line.add_status(status::DRIVER_OK);
+        line.needs_reset().unwrap();
+        line.reset();
+        assert!(!fragile.is_bearable());
+    }
+
     #[test]
     fn a_forgetful_restore_forgets_needs_reset_and_nothing_else() {
         let of = |fault: &str| {

@@ -34,7 +34,7 @@ enum Kind {
 /// What a VMM may get wrong around a device that is honest itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// `forgetful`: a restore knows nothing of NEEDS_RESET, and serves the queue.
+    /// `forgetful`: a restore knows nothing of the device status.
     Forgetful,
     /// `fragile`: the device's thread ends at a bad ring.
     Fragile,

@@ -9,7 +9,7 @@ use pmem_flush::{FlushEngine, Observer, Signal, SyncBackend};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::line::{Line, status};
+use super::line::Line;
 use super::mmio::MmioState;
 use super::pmem::engine_config;
 use super::pmem_thread::QueueWork;
@@ -79,7 +79,7 @@ pub fn has(config: &PmemConfig, flaw: Flaw) -> bool {
 pub fn remembered(config: &PmemConfig, state: &MmioState) -> MmioState {
     let mut state = state.clone();
     if has(config, Flaw::Forgetful) {
-        state.status &= !status::NEEDS_RESET;
+        state.status = 0;
     }
     state
 }
@@ -165,6 +165,7 @@ impl Reform {
 mod tests {
     use super::*;
     use crate::devices::IrqLine;
+    use crate::virtio::line::status;
 
     fn due(fault: &str) -> (Due, Arc<Line>) {
         let config = PmemConfig::parse(&format!("file=/p,fault={fault}"), 0).unwrap();
@@ -217,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn a_forgetful_restore_forgets_needs_reset_and_nothing_else() {
+    fn a_forgetful_restore_forgets_the_device_status() {
         let of = |fault: &str| {
             let config = PmemConfig::parse(&format!("file=/p,fault={fault}"), 0).unwrap();
             let mut state = MmioState::default();
             state.status = status::DRIVER_OK | status::NEEDS_RESET;
             remembered(&config, &state).status
         };
-        assert_eq!(of("forgetful"), status::DRIVER_OK);
+        assert_eq!(of("forgetful"), 0);
         assert_eq!(of("fragile"), status::DRIVER_OK | status::NEEDS_RESET);
     }
 

@@ -85,7 +85,7 @@ pub const ALL: &[Scenario] = &[
         usual: USUAL,
     },
     Scenario {
-        control: "it is one: a restore that knows nothing of NEEDS_RESET, and serves the queue",
+        control: "it is one: a restore that forgets the device status",
         expect: Expect::Failure(&["NEEDS_RESET did not come over the snapshot"]),
         groups: SNAPSHOTS,
         limit: minutes(5),

@@ -47,15 +47,16 @@ fn count(number: usize, of: &str) -> String {
     }
 }
 
-/// The series, led out of what an earlier run left behind, and a line that says so.
-fn load(folder: &Path, watch: Watch<'_>) -> Result<(Series, Option<String>), Error> {
+/// The series, led out of what an earlier run left behind, and the lines of a
+/// report that say so.
+fn load(folder: &Path, watch: Watch<'_>) -> Result<(Series, Vec<String>), Error> {
     let told = match store::settle(folder, watch)? {
         store::Settled::Whole => None,
         store::Settled::TookBack => Some("took it back"),
         store::Settled::Completed => Some("completed it"),
     };
     let told = told.map(|done| format!("an earlier record or refresh was interrupted: {done}"));
-    Ok((store::load(folder)?, told))
+    Ok((store::load(folder)?, told.into_iter().collect()))
 }
 
 fn applied_by_other_means<'a>(
@@ -97,10 +98,9 @@ pub fn apply(
     options: ApplyOptions<'_>,
     watch: Watch<'_>,
 ) -> Result<Report, Error> {
-    let (series, told) = load(folder, watch)?;
+    let (series, mut lines) = load(folder, watch)?;
     let tree = Tree::open(root)?;
     let _lock = tree.lock()?;
-    let mut lines: Vec<_> = told.into_iter().collect();
     match transaction::settle(&tree, watch)? {
         Settled::With(journal) => {
             return Err(Error::AlreadyApplied {
@@ -207,7 +207,7 @@ pub fn record(
     onto: Option<&str>,
     watch: Watch<'_>,
 ) -> Result<Report, Error> {
-    let (mut series, told) = load(folder, watch)?;
+    let (mut series, mut lines) = load(folder, watch)?;
     let git = Git::require(root, "record")?;
     let request = Request {
         git: &git,
@@ -225,7 +225,6 @@ pub fn record(
     series.bases.insert(name.to_owned(), base);
     store::save(&series, folder, watch)?;
     store::load(folder)?;
-    let mut lines: Vec<_> = told.into_iter().collect();
     lines.extend(remarks.into_iter().map(|remark| format!("note: {remark}")));
     lines.push(done);
     Ok(Report::good(lines))
@@ -236,11 +235,10 @@ pub fn record(
 /// # Errors
 /// Those of [`copied::refresh`] and [`store::save`].
 pub fn refresh(folder: &Path, watch: Watch<'_>) -> Result<Report, Error> {
-    let (mut series, told) = load(folder, watch)?;
+    let (mut series, mut lines) = load(folder, watch)?;
     let changes: usize = series.bases.values().map(|base| base.drift.len()).sum();
     copied::refresh(&store::project_of(folder), &mut series)?;
     store::save(&series, folder, watch)?;
-    let mut lines: Vec<_> = told.into_iter().collect();
     lines.push(match changes {
         0 => "copied files are as recorded".to_owned(),
         _ => format!("recorded {} of copied files", count(changes, "change")),

@@ -5,27 +5,18 @@
 
 mod common;
 
-use std::env;
 use std::fs;
-use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, Stdio};
 
 use chpatch::commands::{self, ApplyOptions};
 use chpatch::error::Error;
+use chpatch::transaction::Watch;
+use common::interrupt::{self, copy, die, fail_at, injected, points, variable};
 use common::{
     BASE, Playground, Snapshot, changed, edit, git, history, names, put_back, revert, snapshot,
 };
 
-const SIGABRT: i32 = 6;
-
-fn apply_watched(
-    series: &Path,
-    tree: &Path,
-    commit: bool,
-    watch: &mut dyn FnMut(&str) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn apply_watched(series: &Path, tree: &Path, commit: bool, watch: Watch<'_>) -> Result<(), Error> {
     let options = ApplyOptions {
         base: None,
         commit,
@@ -34,33 +25,9 @@ fn apply_watched(
     commands::apply(series, tree, options, watch).map(|_| ())
 }
 
-fn injected(point: &str) -> Error {
-    Error::Io {
-        action: point.to_owned(),
-        source: io::Error::other("injected"),
-    }
-}
-
-/// The points of an undisturbed run.
-fn points(run: impl FnOnce(&mut dyn FnMut(&str) -> Result<(), Error>)) -> Vec<String> {
-    let mut points = Vec::new();
-    run(&mut |point| {
-        points.push(point.to_owned());
-        Ok(())
-    });
-    points
-}
-
 fn without_state(mut files: Snapshot) -> Snapshot {
     files.retain(|path, _| !path.starts_with(".chpatch"));
     files
-}
-
-/// A copy with repository, links and permissions.
-fn copy(from: &Path, to: &Path) -> PathBuf {
-    let status = Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(status.expect("cp runs").success());
-    to.to_owned()
 }
 
 #[test]
@@ -71,19 +38,10 @@ fn an_error_at_any_point_of_apply_leaves_the_tree_as_it_was() {
         let before = snapshot(&tree);
         let series = playground.series();
         let trial = copy(&tree, &playground.path("trial"));
-        let points = points(|watch| apply_watched(&series, &trial, commit, watch).expect("apply"));
+        let points = points(|watch| apply_watched(&series, &trial, commit, watch));
         assert!(points.len() > 20, "{points:?}");
         for (at, point) in points.iter().enumerate() {
-            let mut count = 0;
-            let error = apply_watched(&series, &tree, commit, &mut |point| {
-                count += 1;
-                if count == at + 1 {
-                    Err(injected(point))
-                } else {
-                    Ok(())
-                }
-            })
-            .unwrap_err();
+            let error = apply_watched(&series, &tree, commit, &mut fail_at(at)).unwrap_err();
             names(&error, &["injected", point]);
             assert_eq!(snapshot(&tree), before, "after an error at: {point}");
             assert_eq!(
@@ -139,17 +97,8 @@ fn when_going_back_fails_too_the_next_run_goes_back() {
 #[test]
 #[ignore = "a part of the tests below, which start it as a process"]
 fn killed_process() {
-    let variable = |name: &str| env::var(name).expect("set by the test that starts this");
     let tree = PathBuf::from(variable("CHPATCH_TREE"));
-    let at: usize = variable("CHPATCH_POINT").parse().expect("a number");
-    let mut count = 0;
-    let mut die = |_: &str| {
-        count += 1;
-        if count == at + 1 {
-            process::abort();
-        }
-        Ok(())
-    };
+    let mut die = die();
     let done = match variable("CHPATCH_COMMAND").as_str() {
         "revert" => commands::revert(&tree, &mut die).map(|_| ()),
         command => {
@@ -161,21 +110,9 @@ fn killed_process() {
 }
 
 fn kill(playground: &Playground, tree: &Path, command: &str, at: usize) {
-    let status = Command::new(env::current_exe().expect("this program"))
-        .args(["--ignored", "--exact", "killed_process"])
-        .env("CHPATCH_TREE", tree)
-        .env("CHPATCH_SERIES", playground.series())
-        .env("CHPATCH_COMMAND", command)
-        .env("CHPATCH_POINT", at.to_string())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .expect("this program runs");
-    assert_eq!(
-        status.signal(),
-        Some(SIGABRT),
-        "{command} was not killed at point {at}"
-    );
+    let series = playground.series();
+    let places = [("CHPATCH_TREE", tree), ("CHPATCH_SERIES", &series)];
+    interrupt::kill(command, at, &places);
 }
 
 /// Every file is the old one or the new one, byte for byte.
@@ -196,7 +133,7 @@ fn death_at_any_point_of_apply_is_recovered_from() {
     let before = snapshot(&tree);
     let series = playground.series();
     let trial = copy(&tree, &playground.path("trial"));
-    let points = points(|watch| apply_watched(&series, &trial, false, watch).expect("apply"));
+    let points = points(|watch| apply_watched(&series, &trial, false, watch));
     let after = without_state(snapshot(&trial));
     for (at, point) in points.iter().enumerate() {
         let dead = copy(&tree, &playground.path(&format!("dead-{at}")));
@@ -257,9 +194,7 @@ fn revert_survives_death(back: &[&str]) {
     }
     let begun_with = without_state(snapshot(&tree));
     let trial = copy(&tree, &playground.path("trial"));
-    let points = points(|watch| {
-        commands::revert(&trial, watch).expect("revert");
-    });
+    let points = points(|watch| commands::revert(&trial, watch));
     assert!(points.len() > 20, "{points:?}");
     for (at, point) in points.iter().enumerate() {
         let dead = copy(&tree, &playground.path(&format!("dead-{at}")));
@@ -302,9 +237,7 @@ fn death_at_any_point_of_forgetting_a_series_is_recovered_from() {
         put_back(&tree, &before, &file);
     }
     let trial = copy(&tree, &playground.path("trial"));
-    let points = points(|watch| {
-        commands::revert(&trial, watch).expect("revert");
-    });
+    let points = points(|watch| commands::revert(&trial, watch));
     assert_eq!(snapshot(&trial), before);
     for (at, point) in points.iter().enumerate() {
         let dead = copy(&tree, &playground.path(&format!("dead-{at}")));
@@ -325,13 +258,11 @@ fn death_around_the_commits_leaves_branch_and_index_recoverable() {
     let series = playground.series();
     let before = snapshot(&tree);
     let trial = copy(&tree, &playground.path("trial"));
-    let applying = points(|watch| apply_watched(&series, &trial, true, watch).expect("apply"));
+    let applying = points(|watch| apply_watched(&series, &trial, true, watch));
     let done = history(&trial, BASE);
     assert_eq!(done.len(), 3);
     let applied = copy(&trial, &playground.path("applied"));
-    let reverting = points(|watch| {
-        commands::revert(&trial, watch).expect("revert");
-    });
+    let reverting = points(|watch| commands::revert(&trial, watch));
     let near = [
         "make the commits",
         "write the journal",
@@ -378,7 +309,7 @@ fn a_file_edited_after_the_death_is_not_overwritten() {
     let tree = playground.tree("tree");
     let series = playground.series();
     let trial = copy(&tree, &playground.path("trial"));
-    let points = points(|watch| apply_watched(&series, &trial, false, watch).expect("apply"));
+    let points = points(|watch| apply_watched(&series, &trial, false, watch));
     kill(&playground, &tree, "apply", points.len() - 1);
     edit(&tree.join("src/device.rs"), "line 30\n", "mine 30\n");
     let edited = snapshot(&tree);

@@ -258,13 +258,7 @@ fn two_bases_store_what_they_share_once() {
 
     // The base that stores for both changes; the other keeps what it had.
     let expected = history(&upstream, "v2.0");
-    git(&upstream, &["checkout", "-q", "main"]);
-    edit(
-        &upstream.join("src/rewritten.rs"),
-        "brand new text 1\n",
-        "other new text 1\n",
-    );
-    git(&upstream, &["commit", "-q", "-a", "--amend", "--no-edit"]);
+    playground.amend();
     playground.record().unwrap();
     revert(&tree).unwrap();
     playground.apply_commit(&tree, false).unwrap();

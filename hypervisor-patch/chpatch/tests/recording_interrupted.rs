@@ -6,19 +6,15 @@
 
 mod common;
 
-use std::env;
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, Stdio};
 
 use chpatch::commands::{self, ApplyOptions, Report};
 use chpatch::error::Error;
 use chpatch::lock::Lock;
-use common::{BASE, Playground, edit, git, names, snapshot};
-
-const SIGABRT: i32 = 6;
+use chpatch::transaction::Watch;
+use common::interrupt::{self, copy, die, fail_at, points, variable};
+use common::{BASE, Playground, Snapshot, names, snapshot};
 
 /// From here on the series is the new one.
 const DECIDED: &str = "rename .writing";
@@ -31,74 +27,92 @@ const COMPLETED: &str = "an earlier record or refresh was interrupted: completed
 fn playground() -> Playground {
     let playground = Playground::recorded();
     playground.second_base();
-    let upstream = playground.upstream();
-    commands::record(&playground.series(), &upstream, "v2.0", None, &mut |_| {
-        Ok(())
-    })
+    commands::record(
+        &playground.series(),
+        &playground.upstream(),
+        "v2.0",
+        None,
+        &mut |_| Ok(()),
+    )
     .expect("record");
-    git(&upstream, &["checkout", "-q", "main"]);
-    edit(
-        &upstream.join("src/rewritten.rs"),
-        "brand new text 1\n",
-        "other new text 1\n",
-    );
-    git(&upstream, &["commit", "-q", "-a", "--amend", "--no-edit"]);
+    playground.amend();
     playground
 }
 
-/// The series folder of a copy of the project.
-fn copy(playground: &Playground, series: &Path, name: &str) -> PathBuf {
-    let to = playground.path(name);
-    let from = series.parent().expect("a project");
-    let status = Command::new("cp").arg("-a").arg(from).arg(&to).status();
-    assert!(status.expect("cp runs").success());
-    to.join("series")
-}
-
-fn record(
-    playground: &Playground,
-    series: &Path,
-    watch: &mut dyn FnMut(&str) -> Result<(), Error>,
-) -> Result<Report, Error> {
+fn record(playground: &Playground, series: &Path, watch: Watch<'_>) -> Result<Report, Error> {
     commands::record(series, &playground.upstream(), BASE, None, watch)
 }
 
-/// The points of an undisturbed run.
-fn points(
-    run: impl FnOnce(&mut dyn FnMut(&str) -> Result<(), Error>) -> Result<Report, Error>,
-) -> Vec<String> {
-    let mut points = Vec::new();
-    run(&mut |point| {
-        points.push(point.to_owned());
-        Ok(())
-    })
-    .expect("an undisturbed run");
-    points
+/// What an undisturbed `record` does to a series.
+struct Recording {
+    playground: Playground,
+    series: PathBuf,
+    before: Snapshot,
+    after: Snapshot,
+    points: Vec<String>,
+    /// The last of the points at which the series is the old one.
+    decided: usize,
 }
 
-fn decided(points: &[String]) -> usize {
-    let place = |name: &str| points.iter().position(|point| point == name);
-    for point in ["place v1.0", "place v2.0"] {
-        assert!(place(point) > place(DECIDED), "{points:?}");
+impl Recording {
+    fn new() -> Self {
+        let playground = playground();
+        let series = playground.series();
+        let trial = copied(&playground, &series, "trial");
+        let points = points(|watch| record(&playground, &trial, watch));
+        let place = |name: &str| points.iter().position(|point| point == name);
+        for point in ["place v1.0", "place v2.0"] {
+            assert!(place(point) > place(DECIDED), "{points:?}");
+        }
+        Self {
+            before: snapshot(&series),
+            after: snapshot(&trial),
+            decided: place(DECIDED).expect(DECIDED),
+            points,
+            series,
+            playground,
+        }
     }
-    place(DECIDED).expect(DECIDED)
+
+    /// The series folder of a copy of the project of `series`.
+    fn copy(&self, series: &Path, name: &str) -> PathBuf {
+        copied(&self.playground, series, name)
+    }
+
+    /// A series of which a `record` has died at point number `at`.
+    fn dead(&self, at: usize) -> PathBuf {
+        let dead = self.copy(&self.series, &format!("dead-{at}"));
+        self.kill(&dead, "record", at);
+        dead
+    }
+
+    fn kill(&self, series: &Path, command: &str, at: usize) {
+        let upstream = self.playground.upstream();
+        let places = [("CHPATCH_SERIES", series), ("CHPATCH_UPSTREAM", &upstream)];
+        interrupt::kill(command, at, &places);
+    }
+
+    /// The series once what was left at point number `at` is put right.
+    fn settled(&self, at: usize) -> &Snapshot {
+        if at <= self.decided {
+            &self.before
+        } else {
+            &self.after
+        }
+    }
+}
+
+fn copied(playground: &Playground, series: &Path, name: &str) -> PathBuf {
+    let project = series.parent().expect("a project");
+    copy(project, &playground.path(name)).join("series")
 }
 
 /// What the tests below start as a process of its own, to have it killed.
 #[test]
 #[ignore = "a part of the tests below, which start it as a process"]
 fn killed_process() {
-    let variable = |name: &str| env::var(name).expect("set by the test that starts this");
     let series = PathBuf::from(variable("CHPATCH_SERIES"));
-    let at: usize = variable("CHPATCH_POINT").parse().expect("a number");
-    let mut count = 0;
-    let mut die = |_: &str| {
-        count += 1;
-        if count == at + 1 {
-            process::abort();
-        }
-        Ok(())
-    };
+    let mut die = die();
     let done = match variable("CHPATCH_COMMAND").as_str() {
         "refresh" => commands::refresh(&series, &mut die),
         _ => {
@@ -107,24 +121,6 @@ fn killed_process() {
         }
     };
     done.expect("it gets as far as to be killed");
-}
-
-fn kill(playground: &Playground, series: &Path, command: &str, at: usize) {
-    let status = Command::new(env::current_exe().expect("this program"))
-        .args(["--ignored", "--exact", "killed_process"])
-        .env("CHPATCH_SERIES", series)
-        .env("CHPATCH_UPSTREAM", playground.upstream())
-        .env("CHPATCH_COMMAND", command)
-        .env("CHPATCH_POINT", at.to_string())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .expect("this program runs");
-    assert_eq!(
-        status.signal(),
-        Some(SIGABRT),
-        "{command} was not killed at point {at}"
-    );
 }
 
 #[test]
@@ -144,28 +140,23 @@ fn death_at_any_point_of_record_leaves_the_old_series_or_the_new_one() {
             commands::refresh(series, &mut |_| Ok(()))
         }),
     ];
-    let playground = playground();
+    let recording = Recording::new();
+    let playground = &recording.playground;
     playground.tree("tree");
-    let series = playground.series();
-    let before = snapshot(&series);
-    let trial = copy(&playground, &series, "trial");
-    let points = points(|watch| record(&playground, &trial, watch));
-    let after = snapshot(&trial);
-    let decided = decided(&points);
+    let (points, decided) = (&recording.points, recording.decided);
     assert!(decided >= next.len() && points.len() - 1 - decided >= next.len());
     for (at, point) in points.iter().enumerate() {
-        let dead = copy(&playground, &series, &format!("dead-{at}"));
-        kill(&playground, &dead, "record", at);
-        let (expected, told) = match at {
+        let dead = recording.dead(at);
+        let told = match at {
             // Nothing was begun.
-            0 => (&before, None),
-            _ if at <= decided => (&before, Some(TOOK_BACK)),
-            _ => (&after, Some(COMPLETED)),
+            0 => None,
+            _ if at <= decided => Some(TOOK_BACK),
+            _ => Some(COMPLETED),
         };
         // There are more points of either kind than commands: each comes after both.
         let (name, next) = next[at % next.len()];
-        let series = copy(&playground, &dead, &format!("{name}-{at}"));
-        let report = next(&playground, &series).unwrap();
+        let series = recording.copy(&dead, &format!("{name}-{at}"));
+        let report = next(playground, &series).unwrap();
         let first = report.lines.first().map(String::as_str);
         match told {
             Some(_) => assert_eq!(first, told, "{name} after death at: {point}"),
@@ -173,74 +164,60 @@ fn death_at_any_point_of_record_leaves_the_old_series_or_the_new_one() {
         }
         assert_eq!(
             &snapshot(&series),
-            expected,
+            recording.settled(at),
             "{name} after death at: {point}"
         );
-        record(&playground, &dead, &mut |_| Ok(())).unwrap();
-        assert_eq!(snapshot(&dead), after, "record after death at: {point}");
+        record(playground, &dead, &mut |_| Ok(())).unwrap();
+        assert_eq!(
+            snapshot(&dead),
+            recording.after,
+            "record after death at: {point}"
+        );
     }
 }
 
 #[test]
 fn death_at_any_point_of_putting_right_is_recovered_from() {
-    let playground = playground();
-    let series = playground.series();
-    let before = snapshot(&series);
-    let trial = copy(&playground, &series, "trial");
-    let recording = points(|watch| record(&playground, &trial, watch));
-    let after = snapshot(&trial);
-    let decided = decided(&recording);
-    for (at, point) in recording.iter().enumerate().skip(decided) {
-        let dead = copy(&playground, &series, &format!("dead-{at}"));
-        kill(&playground, &dead, "record", at);
-        let trial = copy(&playground, &dead, &format!("trial-{at}"));
+    let recording = Recording::new();
+    let undisturbed = recording.points.iter().enumerate();
+    for (at, point) in undisturbed.skip(recording.decided) {
+        let dead = recording.dead(at);
+        let trial = recording.copy(&dead, &format!("trial-{at}"));
         let refreshing = points(|watch| commands::refresh(&trial, watch));
         assert!(!refreshing.is_empty(), "{point}");
         for (then, next) in refreshing.iter().enumerate() {
-            let again = copy(&playground, &dead, &format!("dead-{at}-{then}"));
-            kill(&playground, &again, "refresh", then);
+            let again = recording.copy(&dead, &format!("dead-{at}-{then}"));
+            recording.kill(&again, "refresh", then);
             if let Some(base) = next.strip_prefix("remove the old ") {
                 // Death amid that.
                 fs::remove_file(again.join(base).join("base.toml")).unwrap();
             }
             assert!(!commands::list(&again).unwrap().bad);
-            let expected = if at <= decided { &before } else { &after };
-            assert_eq!(&snapshot(&again), expected, "{point}, then {next}");
+            assert_eq!(
+                &snapshot(&again),
+                recording.settled(at),
+                "{point}, then {next}"
+            );
         }
     }
 }
 
 #[test]
 fn an_error_at_any_point_of_record_leaves_the_old_series_or_the_new_one() {
-    let playground = playground();
-    let series = playground.series();
-    let before = snapshot(&series);
-    let trial = copy(&playground, &series, "trial");
-    let points = points(|watch| record(&playground, &trial, watch));
-    let after = snapshot(&trial);
-    let decided = decided(&points);
-    for (at, point) in points.iter().enumerate() {
-        let series = copy(&playground, &series, &format!("error-{at}"));
-        let mut count = 0;
-        let error = record(&playground, &series, &mut |point| {
-            count += 1;
-            if count == at + 1 {
-                return Err(Error::Io {
-                    action: point.to_owned(),
-                    source: io::Error::other("injected"),
-                });
-            }
-            Ok(())
-        })
-        .unwrap_err();
+    let recording = Recording::new();
+    for (at, point) in recording.points.iter().enumerate() {
+        let series = recording.copy(&recording.series, &format!("error-{at}"));
+        let error = record(&recording.playground, &series, &mut fail_at(at)).unwrap_err();
         names(&error, &["injected", point]);
-        if at <= decided {
-            assert_eq!(snapshot(&series), before, "after an error at: {point}");
-        } else {
+        if at > recording.decided {
             let report = commands::list(&series).unwrap();
             assert_eq!(report.lines[0], COMPLETED);
-            assert_eq!(snapshot(&series), after, "after an error at: {point}");
         }
+        assert_eq!(
+            &snapshot(&series),
+            recording.settled(at),
+            "after an error at: {point}"
+        );
     }
 }
 

@@ -18,9 +18,8 @@ use crate::tree::Tree;
 /// # Errors
 /// A series that does not follow the format.
 pub fn list(folder: &Path) -> Result<Report, Error> {
-    let (series, told) = load(folder, &mut |_| Ok(()))?;
-    let mut report = Report::default();
-    report.lines.extend(told);
+    let (series, lines) = load(folder, &mut |_| Ok(()))?;
+    let mut report = Report::good(lines);
     if series.bases.is_empty() {
         report.lines.push(none_yet(folder));
     }

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod interrupt;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -129,6 +131,19 @@ impl Playground {
                 "device: Rewrite\n\nAnd:\n- rename\n- delete",
             ],
         );
+    }
+
+    /// The last commit of `main` is another one: its base stores anew what a second
+    /// one shares with it.
+    pub fn amend(&self) {
+        let upstream = self.upstream();
+        git(&upstream, &["checkout", "-q", "main"]);
+        edit(
+            &upstream.join("src/rewritten.rs"),
+            "brand new text 1\n",
+            "other new text 1\n",
+        );
+        git(&upstream, &["commit", "-q", "-a", "--amend", "--no-edit"]);
     }
 
     /// A path in the scratch folder.

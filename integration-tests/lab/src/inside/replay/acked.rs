@@ -57,6 +57,14 @@ impl Acked {
             .collect()
     }
 
+    /// The entries of the log that are this load's marks.
+    pub fn entries(&self, log: &[Entry]) -> Vec<usize> {
+        self.places(log)
+            .into_iter()
+            .map(|(index, _)| index)
+            .collect()
+    }
+
     /// The ack area as it has been seen before mark `number`.
     pub fn area(&self, number: usize) -> Vec<u8> {
         let size = usize::try_from(self.header.area()).unwrap_or(0);
@@ -149,5 +157,6 @@ mod tests {
         writer.mark("ack-a-0").mark("ack-b-1").mark("ack-ab-0");
         let log = writer.mark("ready").mark("ack-a-1").mark("ack-a-2").log();
         assert_eq!(acked.places(&log.entries), [(0, 0), (4, 1)]);
+        assert_eq!(acked.entries(&log.entries), [0, 4]);
     }
 }

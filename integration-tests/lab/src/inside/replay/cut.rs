@@ -59,6 +59,16 @@ pub struct Places {
 }
 
 impl Places {
+    /// From the first of these marks to the last; None if there is none.
+    pub fn between(marks: Vec<usize>) -> Option<Self> {
+        let (first, last) = (marks.first()?, marks.last()?);
+        Some(Self {
+            within: first + 1..last + 1,
+            turns: Vec::new(),
+            marks,
+        })
+    }
+
     /// True up to a few flushes after a turn.
     pub fn near_a_turn(&self, at: usize) -> bool {
         let near = |turn: &usize| (turn + 1..=turn + NEAR).contains(&at);
@@ -206,6 +216,13 @@ mod tests {
         assert_eq!(at(4), [4]);
         assert_eq!(at(6), [6], "the second one began after the first had ended");
         assert_eq!(at(8), [8]);
+    }
+
+    #[test]
+    fn without_an_end_of_its_own_a_log_is_cut_up_to_its_last_mark() {
+        let places = Places::between(vec![4, 9, 20]).unwrap();
+        assert_eq!((places.within, places.turns), (5..21, vec![]));
+        assert!(Places::between(Vec::new()).is_none());
     }
 
     #[test]

@@ -290,18 +290,20 @@ mod tests {
 
     const SECTORS: u64 = 64;
 
+    const CUT: Cut = Cut {
+        at: 1,
+        share: 0,
+        torn: 2,
+        seed: 9,
+    };
+
     /// The first byte of each of these sectors after a cut.
     fn after(log: &Log, cuts: &[(usize, u64)], sectors: &[usize]) -> Vec<Vec<u8>> {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let mut replay = Replay::at(&path("durable"), log, SECTORS * 512).unwrap();
         let seen = cuts.iter().map(|&(at, share)| {
-            let cut = Cut {
-                at,
-                share,
-                torn: 2,
-                seed: 9,
-            };
+            let cut = Cut { at, share, ..CUT };
             let disk = replay.disk(&cut, &path("cut")).unwrap();
             let bytes = fs::read(disk.path()).unwrap();
             sectors.iter().map(|sector| bytes[sector * 512]).collect()
@@ -344,12 +346,6 @@ mod tests {
 
     #[test]
     fn what_a_repair_has_cost_is_counted_apart() {
-        let cut = Cut {
-            at: 1,
-            share: 0,
-            torn: 2,
-            seed: 9,
-        };
         let block = BadBlock {
             block: 32,
             thread: 2,
@@ -364,28 +360,22 @@ mod tests {
             ..Report::default()
         };
         let mut tally = Tally::default();
-        tally.count(&cut, &report, Some("Fix? yes"));
+        tally.count(&CUT, &report, Some("Fix? yes"));
         assert_eq!((tally.lost, tally.lost_to_repair), (0, 14));
         assert!(tally.first_cost.take().unwrap().ends_with("Fix? yes"));
-        tally.count(&cut, &report, None);
+        tally.count(&CUT, &report, None);
         assert_eq!((tally.lost, tally.acked), (14, 232));
     }
 
     #[test]
     fn a_loss_counts_whether_or_not_it_is_listed() {
-        let cut = Cut {
-            at: 1,
-            share: 0,
-            torn: 2,
-            seed: 9,
-        };
         let report = Report {
             acked: 9,
             bad: 3,
             ..Report::default()
         };
         let mut tally = Tally::default();
-        tally.count(&cut, &report, None);
+        tally.count(&CUT, &report, None);
         assert_eq!((tally.lost, tally.holds()), (3, false));
     }
 

@@ -152,7 +152,7 @@ fn run(context: &mut Context, plan: &Plan) -> Result<()> {
 
 /// After which acks and which restores the power may be cut.
 fn places(acks: &Acked, log: &Log) -> Result<Places> {
-    let marks: Vec<_> = acks.places(&log.entries).iter().map(|one| one.0).collect();
+    let marks = acks.entries(&log.entries);
     // Before that the guest may not have come to the end of its mkfs.
     let first = marks.first().context("the log has no ack")?;
     Ok(Places {

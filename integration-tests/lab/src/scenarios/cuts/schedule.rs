@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use guest_agent::ack::{BlockAck, Counters, Header, Layout};
 use guest_agent::pattern::{Tag, content};
 use pmem_flush::test_utils::TestDevice;
@@ -69,15 +69,7 @@ pub fn run(context: &mut Context) -> Result<()> {
 
     let moments = context.number("moments", MOMENTS)?;
     context.step(&format!("cut the power {moments} times"));
-    let marks: Vec<_> = acked.places(&log.entries).iter().map(|one| one.0).collect();
-    let (Some(first), Some(last)) = (marks.first(), marks.last()) else {
-        bail!("the log has no mark");
-    };
-    let places = Places {
-        within: first + 1..last + 1,
-        turns: Vec::new(),
-        marks,
-    };
+    let places = Places::between(acked.entries(&log.entries)).context("the log has no mark")?;
     let subject = Subject {
         acked: &acked,
         file: FILE,

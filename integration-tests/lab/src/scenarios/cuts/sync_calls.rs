@@ -90,16 +90,8 @@ fn one_filesystem(context: &mut Context, fs: HostFs) -> Result<Vec<(String, Call
     let mut replay = Replay::new(&log, recorder.size())?;
     let mut tallies = BTreeMap::new();
     for case in &cases {
-        let marks: Vec<_> = case.acked.places(&log.entries);
-        let marks: Vec<_> = marks.iter().map(|one| one.0).collect();
-        let (Some(first), Some(last)) = (marks.first(), marks.last()) else {
-            bail!("the log has no mark of {}", case.name);
-        };
-        let places = Places {
-            within: first + 1..last + 1,
-            turns: Vec::new(),
-            marks,
-        };
+        let places = Places::between(case.acked.entries(&log.entries))
+            .with_context(|| format!("the log has no mark of {}", case.name))?;
         let subject = Subject {
             acked: &case.acked,
             file: &case.name,
